@@ -1,0 +1,1 @@
+"""Logs -> artefacts, as Apache Beam jobs over blocks of columns. No TensorFlow at import time."""

@@ -1,0 +1,1 @@
+"""The flow: import, prepare, train, evaluate, export, serve. One module per step."""

@@ -1,0 +1,207 @@
+"""An artefact: a directory whose MANIFEST.json names one finished run of the stage that wrote it.
+
+    <artefact>/MANIFEST.json        replaced atomically; the only door for readers
+    <artefact>/run=<id>/<files>     written aside, never touched after the manifest names it
+
+A stage killed at any moment leaves at most an unnamed `run=` folder, which the next run collects; the
+manifest keeps naming the last good run. The run that was current before is kept, so that a reader that
+opened it a moment ago can finish.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ArtifactError
+
+MANIFEST = "MANIFEST.json"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What identifies the content of an artefact: the same spec means the same content.
+
+    `inputs` maps a name to the fingerprint of an artefact or file, `config` holds the settings that
+    the content depends on, both JSON values.
+    """
+
+    kind: str
+    version: int
+    inputs: dict[str, str] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        # Through JSON, so that a spec read back compares equal (tuples become lists).
+        return json.loads(json.dumps(vars(self), sort_keys=True))
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished artefact, opened through its manifest."""
+
+    path: Path
+    manifest: dict[str, Any]
+
+    @property
+    def dir(self) -> Path:
+        return self.path / self.manifest["run"]
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        return self.manifest["counts"]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self.manifest["spec"]["config"]
+
+    @property
+    def fingerprint(self) -> str:
+        """A checksum of the artefact's content; equal bytes have equal fingerprints."""
+        return _digest(json.dumps(self.manifest["files"], sort_keys=True).encode())
+
+    def file(self, name: str) -> Path:
+        """The path of one file of the artefact. Raises ArtifactError when it has none of that name."""
+        if name not in self.manifest["files"]:
+            raise ArtifactError(f"{self.path} has no file {name!r}; it holds {sorted(self.manifest['files'])}")
+        return self.dir / name
+
+    def parts(self, prefix: str) -> list[Path]:
+        """The paths of all files under `prefix`, in name order."""
+        return [self.dir / name for name in sorted(self.manifest["files"]) if name.startswith(prefix)]
+
+    def verify(self) -> None:
+        """Compare every file with its checksum. Raises ArtifactError naming the first that differs."""
+        for name, expected in self.manifest["files"].items():
+            actual = file_digest(self.dir / name)
+            if actual != expected["sha256"]:
+                raise ArtifactError(f"{self.dir / name} was altered after it was written. Cure: run its stage again")
+
+
+@dataclass
+class Draft:
+    """An artefact being written: put files under `dir`, and what was counted into `counts`."""
+
+    dir: Path
+    counts: dict[str, Any] = field(default_factory=dict)
+
+
+def open_artifact(path: Path | str, kind: str, version: int) -> Artifact:
+    """Open the artefact at `path`; raise ArtifactError when it is missing, foreign or truncated."""
+    path = Path(path)
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(f"no {kind} artefact at {path}. Cure: run the stage that writes it") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path / MANIFEST} is not readable JSON ({error}). Cure: run its stage again") from None
+    spec = manifest.get("spec", {})
+    if (spec.get("kind"), spec.get("version")) != (kind, version):
+        raise ArtifactError(
+            f"{path} is {spec.get('kind')!r} version {spec.get('version')}, but this code reads "
+            f"{kind!r} version {version}. Cure: run its stage again with this code"
+        )
+    for name, entry in manifest["files"].items():
+        file = path / manifest["run"] / name
+        if not file.exists() or file.stat().st_size != entry["bytes"]:
+            raise ArtifactError(f"{file} is missing or truncated. Cure: run its stage again")
+    return Artifact(path, manifest)
+
+
+def current(path: Path | str, spec: Spec) -> Artifact | None:
+    """The artefact at `path` if it was made to exactly `spec`, else None (the stage must run)."""
+    try:
+        artifact = open_artifact(path, spec.kind, spec.version)
+    except ArtifactError:
+        return None
+    return artifact if artifact.manifest["spec"] == spec.as_json() else None
+
+
+@contextmanager
+def create(path: Path | str, spec: Spec) -> Iterator[Draft]:
+    """Write an artefact: files go into the draft, and become visible together when the block ends well."""
+    path, started = Path(path), time.monotonic()
+    run = f"run={uuid.uuid4().hex[:12]}"
+    draft = Draft(path / run)
+    draft.dir.mkdir(parents=True)
+    try:
+        yield draft
+    except BaseException:
+        shutil.rmtree(draft.dir, ignore_errors=True)
+        raise
+    files = sorted(p for p in draft.dir.rglob("*") if p.is_file())
+    manifest = {
+        "run": run,
+        "spec": spec.as_json(),
+        "files": {
+            p.relative_to(draft.dir).as_posix(): {"bytes": p.stat().st_size, "sha256": file_digest(p)} for p in files
+        },
+        "counts": draft.counts,
+        "code": code_version(),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seconds": round(time.monotonic() - started, 3),
+    }
+    for file in files:
+        _fsync(file)
+    previous = _current_run(path)
+    write_atomically(path / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))
+    _collect_orphans(path, keep={run, previous})
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace the file at `path` in one step, durable once this returns."""
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    aside.write_text(text, encoding="utf-8")
+    _fsync(aside)
+    os.replace(aside, path)
+
+
+def file_digest(path: Path | str) -> str:
+    """The SHA-256 of a file's bytes, in hex."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@cache
+def code_version() -> str:
+    """The commit this code runs from, with `+changes` when the tree differs, or `unknown` outside git."""
+    root = Path(__file__).resolve().parent.parent
+    describe = ["git", "-C", str(root), "describe", "--always", "--dirty=+changes", "--abbrev=12"]
+    try:
+        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _current_run(path: Path) -> str | None:
+    try:
+        return json.loads((path / MANIFEST).read_text(encoding="utf-8"))["run"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _collect_orphans(path: Path, keep: set[str | None]) -> None:
+    for run in path.glob("run=*"):
+        if run.name not in keep:
+            shutil.rmtree(run, ignore_errors=True)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

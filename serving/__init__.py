@@ -1,0 +1,1 @@
+"""Bundle -> top-K. No TensorFlow in this package."""

@@ -1,0 +1,57 @@
+"""Install the pipeline and its `twotower` command.
+
+Bounds are what was tested together: the lower bound is the oldest version the tests ran with, the
+upper bound excludes the first version they did not. `requirements.lock` pins the exact set.
+
+This file is also what Apache Beam ships to remote workers (`--setup_file ./setup.py`).
+"""
+
+import sys
+
+from setuptools import setup
+
+if not (3, 11) <= sys.version_info[:2] <= (3, 12):
+    sys.exit(
+        f"twotower needs Python 3.11 or 3.12, but this is Python {sys.version.split()[0]}. "
+        "pandas 3 and numpy 2.4 dropped 3.10, and TensorFlow with Beam is untested above 3.12. "
+        "Cure: `make install PYTHON=python3.11`."
+    )
+
+setup(
+    name="twotower",
+    version="0.1.0",
+    description="Two-tower item retrieval: Beam preprocessing, Keras towers with SSL tasks, FAISS serving",
+    python_requires=">=3.11,<3.13",
+    packages=["pipeline", "towers", "ssl_tasks", "serving", "beam_jobs"],
+    package_data={"serving": ["static/*"]},
+    install_requires=[
+        "tensorflow>=2.21,<2.22",
+        "tf-keras>=2.21,<2.22",
+        "tensorflow-recommenders>=0.7.7,<0.8",
+        "apache-beam>=2.77,<2.78",
+        "faiss-cpu>=1.15,<1.16",
+        "pandas>=3.1,<3.2",
+        "numpy>=2.4,<2.5",
+        "pyarrow>=25,<26",
+        # The title encoder (docs/adr/0006-title-encoder.md).
+        "keras-hub>=0.32,<0.33",
+        "tokenizers>=0.23,<0.24",
+        "safetensors>=0.8,<0.9",
+        # The server.
+        "ai-edge-litert>=2.3,<2.4",
+        "fastapi>=0.120",
+        "uvicorn>=0.38",
+        "orjson>=3.11,<4",
+        "httpx>=0.28,<0.29",
+        # The command line, its configuration and its reports.
+        "typer>=0.20",
+        "pydantic>=2.12,<3",
+        "pyyaml>=6,<7",
+        "tqdm>=4.67,<5",
+        "rich>=14",
+        "matplotlib>=3.11,<3.12",
+        "scipy>=1.16,<2",
+    ],
+    extras_require={"dev": ["pytest>=9", "pytest-timeout", "hypothesis>=6.140", "ruff", "mypy"]},
+    entry_points={"console_scripts": ["twotower=pipeline.cli:main"]},
+)

@@ -1,0 +1,1 @@
+"""Batch -> scalar: the self-supervised tasks that join the retrieval loss."""

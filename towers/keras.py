@@ -1,0 +1,23 @@
+"""The one place TensorFlow is imported from: `from towers.keras import keras, tf`.
+
+TensorFlow Recommenders needs tf.keras 2 (docs/adr/0001-tf-keras-2.md), which TensorFlow only gives when
+TF_USE_LEGACY_KERAS is set before its first import.
+"""
+
+import os
+import sys
+
+if "tensorflow" in sys.modules and os.environ.get("TF_USE_LEGACY_KERAS") != "1":
+    raise ImportError(
+        "TensorFlow was imported before towers.keras could select tf.keras 2. "
+        "Cure: import towers.keras first, or set TF_USE_LEGACY_KERAS=1 in the environment"
+    )
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import tensorflow as tf  # noqa: E402 - must follow the environment above
+
+keras = tf.keras
+
+__all__ = ["keras", "tf"]
