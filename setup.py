@@ -1,7 +1,8 @@
 """Install the pipeline and its `twotower` command.
 
 Bounds are what was tested together: the lower bound is the oldest version the tests ran with, the
-upper bound excludes the first version they did not. `requirements.lock` pins the exact set.
+upper bound excludes the next release that may break a promise (the next minor version of packages that
+change their API in minor versions, the next major one of the others). `requirements.lock` pins the exact set.
 
 This file is also what Apache Beam ships to remote workers (`--setup_file ./setup.py`).
 """
@@ -39,19 +40,30 @@ setup(
         "safetensors>=0.8,<0.9",
         # The server.
         "ai-edge-litert>=2.3,<2.4",
-        "fastapi>=0.120",
-        "uvicorn>=0.38",
-        "orjson>=3.11,<4",
+        # For ai-edge-litert; 1.3 says it needs Python < 3.11, which pip heeds and uv does not.
+        "backports-strenum<1.3",
+        "fastapi>=0.165,<0.166",
+        "uvicorn>=0.54,<0.55",
+        "orjson>=3.13,<4",
         "httpx>=0.28,<0.29",
         # The command line, its configuration and its reports.
-        "typer>=0.20",
-        "pydantic>=2.12,<3",
-        "pyyaml>=6,<7",
-        "tqdm>=4.67,<5",
-        "rich>=14",
+        "typer>=0.29,<0.30",
+        "pydantic>=2.14,<2.15",
+        "pyyaml>=6.0.3,<7",
+        "tqdm>=4.70,<5",
+        "rich>=15,<16",
         "matplotlib>=3.11,<3.12",
-        "scipy>=1.16,<2",
+        "scipy>=1.17,<1.19",
     ],
-    extras_require={"dev": ["pytest>=9", "pytest-timeout", "hypothesis>=6.140", "ruff", "mypy"]},
+    extras_require={
+        "dev": [
+            "pytest>=9.2,<10",
+            "pytest-timeout>=2.4,<3",
+            "hypothesis>=6.170,<7",
+            "ruff>=0.17,<0.18",
+            "mypy>=2.4,<2.5",
+            "uv>=0.13,<0.14",
+        ]
+    },
     entry_points={"console_scripts": ["twotower=pipeline.cli:main"]},
 )

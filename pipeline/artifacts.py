@@ -19,8 +19,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+
+from pydantic import BaseModel, Field, NonNegativeInt, field_validator
 
 from pipeline.errors import ArtifactError
 
@@ -43,6 +45,36 @@ class Spec:
     def as_json(self) -> dict[str, Any]:
         # Through JSON, so that a spec read back compares equal (tuples become lists).
         return json.loads(json.dumps(vars(self), sort_keys=True))
+
+
+class _File(BaseModel):
+    bytes: NonNegativeInt
+    sha256: str
+
+
+class _Spec(BaseModel):
+    kind: str
+    version: int
+    inputs: dict[str, str]
+    config: dict[str, Any]
+
+
+class _Manifest(BaseModel):
+    """What readers rely on; refuses names that lead out of the artefact."""
+
+    run: str = Field(pattern=r"^run=[0-9a-f]{12}$")
+    spec: _Spec
+    files: dict[str, _File]
+    counts: dict[str, Any]
+    created: str
+
+    @field_validator("files")
+    @classmethod
+    def _inside(cls, files: dict[str, _File]) -> dict[str, _File]:
+        for name in files:
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                raise ValueError(f"the file name {name!r} leads out of the artefact")
+        return files
 
 
 @dataclass(frozen=True)
@@ -98,23 +130,30 @@ class Draft:
 def open_artifact(path: Path | str, kind: str, version: int) -> Artifact:
     """Open the artefact at `path`; raise ArtifactError when it is missing, foreign or truncated."""
     path = Path(path)
-    try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ArtifactError(f"no {kind} artefact at {path}. Cure: run the stage that writes it") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"{path / MANIFEST} is not readable JSON ({error}). Cure: run its stage again") from None
-    spec = manifest.get("spec", {})
-    if (spec.get("kind"), spec.get("version")) != (kind, version):
+    manifest = _read_manifest(path, kind)
+    spec = manifest["spec"]
+    if (spec["kind"], spec["version"]) != (kind, version):
         raise ArtifactError(
-            f"{path} is {spec.get('kind')!r} version {spec.get('version')}, but this code reads "
+            f"{path} is {spec['kind']!r} version {spec['version']}, but this code reads "
             f"{kind!r} version {version}. Cure: run its stage again with this code"
         )
     for name, entry in manifest["files"].items():
         file = path / manifest["run"] / name
-        if not file.exists() or file.stat().st_size != entry["bytes"]:
+        if not file.is_file() or file.stat().st_size != entry["bytes"]:
             raise ArtifactError(f"{file} is missing or truncated. Cure: run its stage again")
     return Artifact(path, manifest)
+
+
+def _read_manifest(path: Path, kind: str) -> dict[str, Any]:
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        _Manifest.model_validate(manifest, strict=True)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ArtifactError(f"no {kind} artefact at {path}. Cure: run the stage that writes it") from None
+    except ValueError as error:  # not UTF-8, not JSON, or not a manifest
+        reason = str(error).splitlines()[0]
+        raise ArtifactError(f"{path / MANIFEST} is damaged ({reason}). Cure: run its stage again") from None
+    return manifest
 
 
 def current(path: Path | str, spec: Spec) -> Artifact | None:
@@ -150,8 +189,8 @@ def create(path: Path | str, spec: Spec) -> Iterator[Draft]:
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(time.monotonic() - started, 3),
     }
-    for file in files:
-        _fsync(file)
+    for written in (*files, draft.dir, *(p for p in draft.dir.rglob("*") if p.is_dir())):
+        _fsync(written)
     previous = _current_run(path)
     write_atomically(path / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))
     _collect_orphans(path, keep={run, previous})
@@ -160,9 +199,13 @@ def create(path: Path | str, spec: Spec) -> Iterator[Draft]:
 def write_atomically(path: Path, text: str) -> None:
     """Replace the file at `path` in one step, durable once this returns."""
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    aside.write_text(text, encoding="utf-8")
-    _fsync(aside)
-    os.replace(aside, path)
+    try:
+        aside.write_text(text, encoding="utf-8")
+        _fsync(aside)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    _fsync(path.parent)
 
 
 def file_digest(path: Path | str) -> str:
@@ -193,6 +236,8 @@ def _collect_orphans(path: Path, keep: set[str | None]) -> None:
     for run in path.glob("run=*"):
         if run.name not in keep:
             shutil.rmtree(run, ignore_errors=True)
+    for aside in path.glob(f".{MANIFEST}.*"):
+        aside.unlink(missing_ok=True)
 
 
 def _digest(data: bytes) -> str:

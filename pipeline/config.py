@@ -4,7 +4,7 @@ Unknown keys are refused with the nearest known name. No TensorFlow, Beam or FAI
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
@@ -17,7 +17,7 @@ Fraction = Field(default=0.0, ge=0.0, lt=1.0)
 class Section(BaseModel):
     """A part of the configuration; refuses unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", validate_default=True)
+    model_config = ConfigDict(extra="forbid", validate_default=True, coerce_numbers_to_str=True)
 
 
 class FieldConfig(Section):
@@ -285,6 +285,15 @@ class Config(Section):
         return Path(self.workdir) / "bundles" / self.name
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which a date stays the text it is."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 def load_config(path: Path | str | None, overrides: list[str] | tuple[str, ...] = ()) -> Config:
     """Read a YAML file (None: all defaults) and apply `a.b=value` overrides; values are YAML too.
 
@@ -293,9 +302,13 @@ def load_config(path: Path | str | None, overrides: list[str] | tuple[str, ...] 
     data: Any = {}
     if path is not None:
         try:
-            data = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+            data = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader) or {}
         except FileNotFoundError:
             raise ConfigError(f"no config file at {path}") from None
+        except OSError as error:
+            raise ConfigError(f"cannot read the config file {path}: {error.strerror}") from None
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from None
         except yaml.YAMLError as error:
             raise ConfigError(f"{path} is not valid YAML: {error}") from None
         if not isinstance(data, dict):
@@ -321,7 +334,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
         if not isinstance(data, dict):
             raise ConfigError(f"--set {key}: `{parent}` is a single value, not a section")
     try:
-        data[leaf] = yaml.safe_load(value)
+        data[leaf] = yaml.load(value, _Loader)
     except yaml.YAMLError:
         raise ConfigError(f"--set {key}: {value!r} is not a YAML value") from None
 

@@ -1,6 +1,7 @@
 """How one user's events are ordered and cut into train, validation and test. Pure numpy."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -65,7 +66,9 @@ def cut(timestamps: np.ndarray, offsets: np.ndarray, split: SplitConfig) -> tupl
 def time_bounds(split: SplitConfig) -> tuple[int, int]:
     """(validation_start, test_start) of a `time` split in Unix seconds; equal when `refit`."""
     if split.test_start is None or (split.validation_start is None and not split.refit):
-        raise ConfigError("split.kind `time` needs `split.test_start`, and `split.validation_start` unless `split.refit`")
+        raise ConfigError(
+            "split.kind `time` needs `split.test_start`, and `split.validation_start` unless `split.refit`"
+        )
     test = parse_time(split.test_start, "split.test_start")
     if split.refit or split.validation_start is None:
         return test, test
@@ -76,12 +79,15 @@ def time_bounds(split: SplitConfig) -> tuple[int, int]:
 
 
 def parse_time(text: str, setting: str) -> int:
-    """ISO 8601, UTC unless it says otherwise -> Unix seconds. Raises ConfigError naming the setting."""
+    """ISO 8601, UTC unless it says otherwise -> the first whole Unix second from then on.
+
+    Raises ConfigError naming the setting.
+    """
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise ConfigError(f"`{setting}` must be ISO 8601 such as 2024-01-31T00:00:00, but is {text!r}") from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+    return math.ceil((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
 
 def _count_before(timestamps: np.ndarray, offsets: np.ndarray, bound: int) -> np.ndarray:

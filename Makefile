@@ -1,0 +1,35 @@
+# make demo | make test | make serve | make lint | make lock. Everything installs itself, into .venv.
+.PHONY: help install demo serve test lint lock
+
+# An environment may carry PYTHON=...; `make install PYTHON=python3.12` chooses one.
+PYTHON ?=
+CONFIG ?= configs/demo.yaml
+
+help:
+	@echo "make demo     generate demo logs, run every stage, and ask the result two questions"
+	@echo "make serve    serve the bundle of \$$(CONFIG), default configs/demo.yaml, over HTTP"
+	@echo "make test     install and run the tests"
+	@echo "make lint     ruff and mypy"
+	@echo "make install  only install; PYTHON=python3.12 chooses the Python (3.11 or 3.12)"
+	@echo "make lock     resolve requirements.lock anew from the ranges in setup.py"
+
+install:
+	@scripts/install.sh "$(PYTHON)"
+
+demo: install
+	@scripts/demo.sh
+
+serve: install
+	.venv/bin/twotower serve --config $(CONFIG)
+
+test: install
+	.venv/bin/pytest
+
+lint: install
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+lock: install
+	UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile setup.py --extra dev --python-version 3.11 \
+	    --no-annotate --no-emit-index-url --upgrade --quiet --output-file requirements.lock
