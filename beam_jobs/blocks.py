@@ -1,0 +1,149 @@
+"""Column blocks: what travels between the steps of a job. numpy and Arrow only, no Beam.
+
+A block is the bytes of one Arrow IPC stream holding one record batch. Strings travel dictionary-encoded, so
+that hashing, comparing and counting touch each distinct string of a block once, not once per row.
+"""
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+# Fixed: the partition of a string must be the same in every process, on every machine, on every day.
+HASH_KEY = "twotower-blocks1"
+
+
+def pack(table: pa.Table) -> bytes:
+    """A table -> one block."""
+    sink = pa.BufferOutputStream()
+    table = table.combine_chunks()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def unpack(block: bytes) -> pa.Table:
+    """One block -> its table."""
+    return pa.ipc.open_stream(pa.py_buffer(block)).read_all()
+
+
+def concat(blocks: Iterable[bytes]) -> pa.Table | None:
+    """All blocks as one table with one dictionary per string column; None when there is no block.
+
+    Shuffles deliver in any order: the blocks are sorted by their bytes, so that the result depends on the
+    content alone.
+    """
+    tables = [unpack(block) for block in sorted(blocks)]
+    return pa.concat_tables(tables).unify_dictionaries().combine_chunks() if tables else None
+
+
+def string_hash(values: pa.Array) -> np.ndarray:
+    """Strings [n] -> uint64 [n], the same in every process."""
+    return pd.util.hash_array(values.to_numpy(zero_copy_only=False), hash_key=HASH_KEY, categorize=False)
+
+
+def partition_of(column: pa.DictionaryArray, partitions: int) -> np.ndarray:
+    """The partition of each row of a dictionary-encoded string column by the hash of its string: uint16 [n]."""
+    of_value = (string_hash(column.dictionary) % np.uint64(partitions)).astype(np.uint16)
+    return of_value[column.indices.to_numpy()]
+
+
+def split(table: pa.Table, partition: np.ndarray, partitions: int) -> Iterator[tuple[int, bytes]]:
+    """Cut a table into one block per partition that has rows; the order of rows is kept.
+
+    partition: integers in 0 .. partitions - 1, [rows].
+    """
+    order = np.argsort(partition.astype(np.uint16), kind="stable")
+    ends = np.cumsum(np.bincount(partition, minlength=partitions))
+    table = table.take(pa.array(order)).combine_chunks()
+    for number, (start, stop) in enumerate(zip(ends - np.diff(ends, prepend=0), ends, strict=True)):
+        if stop > start:
+            yield number, pack(compact(table.slice(start, stop - start)))
+
+
+def compact(table: pa.Table) -> pa.Table:
+    """Drop the dictionary values that no row uses."""
+    columns = [table.column(i).combine_chunks() for i in range(table.num_columns)]
+    compacted = [_compact_column(c) if pa.types.is_dictionary(c.type) else c for c in columns]
+    return pa.table(compacted, names=table.column_names)
+
+
+def _compact_column(column: pa.DictionaryArray) -> pa.DictionaryArray:
+    codes = column.indices.to_numpy()
+    used = np.zeros(len(column.dictionary), dtype=bool)
+    used[codes] = True
+    renumbered = (np.cumsum(used) - 1).astype(np.int32)
+    return pa.DictionaryArray.from_arrays(pa.array(renumbered[codes]), column.dictionary.filter(pa.array(used)))
+
+
+def dictionary(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, pa.Array]:
+    """A dictionary-encoded column -> (codes int32 [n], values [distinct])."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return array.indices.to_numpy(), array.dictionary
+
+
+def row_groups(paths: Iterable[Path]) -> list[tuple[str, int]]:
+    """(path, row group number) of every row group of some Parquet files: the unit of parallel reading."""
+    return [(str(path), group) for path in paths for group in range(pq.ParquetFile(path).num_row_groups)]
+
+
+def read_row_group(source: tuple[str, int], strings: list[str] | None = None) -> pa.Table:
+    """One row group; the columns named in `strings` come dictionary-encoded with int32 codes."""
+    path, group = source
+    table = pq.ParquetFile(path, read_dictionary=strings or []).read_row_group(group)
+    for name in strings or []:
+        if not pa.types.is_dictionary(table[name].type):
+            table = table.set_column(table.column_names.index(name), name, table[name].dictionary_encode())
+    return table.unify_dictionaries().combine_chunks()
+
+
+def sum_by_key(keys: np.ndarray, values: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Sort and run-length: the distinct keys, ascending, and the sum of the values of each (None: 1 each).
+
+    keys: int64 [n]. Sums of integers are int64; sums of floats are float64, added in the order of the rows.
+    """
+    if values is None:
+        keys = np.sort(keys)
+        starts = run_starts(keys)
+        return keys[starts], np.diff(starts, append=len(keys))
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    starts = run_starts(keys)
+    wide = np.float64 if values.dtype.kind == "f" else np.int64
+    sums = np.add.reduceat(values[order], starts, dtype=wide) if len(keys) else np.zeros(0, wide)
+    return keys[starts], sums
+
+
+def run_starts(keys: np.ndarray) -> np.ndarray:
+    """Where each run of equal neighbours starts: int64 [runs]."""
+    if not len(keys):
+        return np.zeros(0, np.int64)
+    return np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
+
+
+def sum_strings(tables: Iterable[pa.Table]) -> pa.Table:
+    """Add up tables with columns value: string, count: int64 (and maybe more int64 ones), largest first.
+
+    Equal counts are ordered by value, so that the result does not depend on the order of the tables.
+    """
+    table = pa.concat_tables(tables)
+    names = [name for name in table.column_names if name != "value"]
+    summed = table.group_by("value").aggregate([(name, "sum") for name in names])
+    summed = summed.rename_columns(["value", *names]) if names else summed
+    return summed.take(pc.sort_indices(summed, sort_keys=[("count", "descending"), ("value", "ascending")]))
+
+
+def write_part(path: Path | str, write: Callable[[str], None]) -> None:
+    """Call `write` with a name aside and rename it to `path`: a retried worker replaces, never mixes."""
+    path = Path(path)
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        write(str(aside))
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)

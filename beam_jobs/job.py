@@ -1,0 +1,85 @@
+"""What every job shares: its runner, its counters, its progress bar and its command line."""
+
+import argparse
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+from apache_beam.options.pipeline_options import PipelineOptions
+from tqdm import tqdm
+
+from pipeline.artifacts import Artifact
+from pipeline.config import Config, load_config
+from pipeline.errors import TwoTowerError
+
+# DirectRunner would first try to download a Prism binary (and hang behind a firewall that drops packets).
+LOCAL = ["--runner=FnApiRunner", "--direct_running_mode=multi_threading", "--direct_num_workers=2"]
+NAMESPACE = "twotower"
+
+
+def run_pipeline(build: Callable[[beam.Pipeline], object], pipeline_args: Sequence[str] = ()) -> dict[str, int]:
+    """Run what `build` adds to a pipeline and return what it counted.
+
+    pipeline_args: Beam options; without a `--runner` among them the job runs on this machine, two threads.
+    """
+    chosen = any(argument.split("=")[0] == "--runner" for argument in pipeline_args)
+    pipeline = beam.Pipeline(options=PipelineOptions([*([] if chosen else LOCAL), *pipeline_args]))
+    build(pipeline)
+    result = pipeline.run()
+    result.wait_until_finish()
+    counters = result.metrics().query()["counters"]
+    return {c.key.metric.name: c.result for c in counters if c.key.metric.namespace == NAMESPACE}
+
+
+def count(name: str, amount: int) -> None:
+    """Add to a counter of the running job; `run_pipeline` returns it."""
+    Metrics.counter(NAMESPACE, name).inc(int(amount))
+
+
+@contextmanager
+def progress(stage: str, folder: Path, pattern: str, expected: int) -> Iterator[None]:
+    """Show a bar that follows the finished files of a stage, on whichever machine its workers write them."""
+    done = threading.Event()
+    with tqdm(total=expected, desc=stage, unit="part") as bar:
+
+        def follow() -> None:
+            while not done.wait(0.5):
+                show()
+
+        def show() -> None:
+            bar.n = min(expected, sum(1 for _ in folder.glob(pattern)))
+            bar.refresh()
+
+        watcher = threading.Thread(target=follow, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
+            show()
+
+
+def main(run: Callable[[Config, Sequence[str]], Artifact], argv: Sequence[str] | None = None) -> int:
+    """The command line of one job: `--config x.yaml --set a.b=c`, everything else goes to Beam."""
+    module = sys.modules[run.__module__]
+    name = run.__module__ if module.__spec__ is None else module.__spec__.name
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {name}", description=module.__doc__, epilog="Other options go to Apache Beam (--runner=...)."
+    )
+    parser.add_argument("--config", help="a YAML file; without it, all defaults")
+    parser.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="override one setting")
+    arguments, pipeline_args = parser.parse_known_args(argv)
+    logging.getLogger().setLevel(logging.WARNING)
+    try:
+        artifact = run(load_config(arguments.config, arguments.set), pipeline_args)
+    except TwoTowerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    print(f"{artifact.path}: {artifact.counts}")
+    return 0
