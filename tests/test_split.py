@@ -110,7 +110,7 @@ def test_times_are_utc_unless_they_say_otherwise_and_round_up(text, seconds):
 
 
 def test_a_time_that_is_none_is_refused_naming_the_setting():
-    with pytest.raises(ConfigError, match="`split.test_start` must be ISO 8601"):
+    with pytest.raises(ConfigError, match=r"`split\.test_start` must be ISO 8601"):
         parse_time("last tuesday", "split.test_start")
 
 
