@@ -103,10 +103,17 @@ def read_row_group(source: tuple[str, int], strings: list[str] | None = None) ->
 
 
 def sum_by_key(keys: np.ndarray, values: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Sort and run-length: the distinct keys, ascending, and the sum of the values of each (None: 1 each).
+    """The distinct keys, ascending, and the sum of the values of each (None: 1 each).
 
-    keys: int64 [n]. Sums of integers are int64; sums of floats are float64, added in the order of the rows.
+    keys: int64 [n], >= 0. Sums of integers are int64; sums of floats are float64, added in the order of the rows.
     """
+    if len(keys) and keys.max() < 4 * len(keys):  # dense: counting costs less than sorting
+        counts = np.bincount(keys)
+        distinct = np.flatnonzero(counts)
+        if values is None:
+            return distinct, counts[distinct]
+        sums = np.bincount(keys, weights=values)[distinct]  # float64: exact for integers up to 2^53
+        return distinct, sums if values.dtype.kind == "f" else sums.astype(np.int64)
     if values is None:
         keys = np.sort(keys)
         starts = run_starts(keys)

@@ -20,7 +20,8 @@ from pipeline.split import cut
 from pipeline.tables import Tables
 from pipeline.vocabulary import Vocabulary
 
-ROWS_PER_GROUP = 20_000
+EVENTS_PER_GROUP = 1_000_000
+"""Events of a row group, the unit in which other jobs read the sequences."""
 
 
 def sequences(events: Events, users: Vocabulary, items: Vocabulary, split: SplitConfig) -> pa.Table:
@@ -45,6 +46,15 @@ def sequences(events: Events, users: Vocabulary, items: Vocabulary, split: Split
     return pa.table(columns, schema=SCHEMA)
 
 
+def write_sequences(table: pa.Table, path: str) -> None:
+    """Write sequences as Parquet; a row group ends with the user that fills it."""
+    ends = np.cumsum(table["items"].combine_chunks().value_lengths().to_numpy())
+    stops = np.flatnonzero(np.diff(ends // EVENTS_PER_GROUP, append=-1)) + 1
+    with pq.ParquetWriter(path, SCHEMA) as writer:
+        for start, stop in zip([0, *stops[:-1]], stops, strict=True):
+            writer.write_table(table.slice(start, stop - start))
+
+
 class WriteSequences(beam.DoFn):
     """(partition, blocks) -> part-<partition>.parquet."""
 
@@ -65,7 +75,7 @@ class WriteSequences(beam.DoFn):
         count("train_events", table["train_end"].to_numpy().sum())
         count("validation_events", (table["validation_end"].to_numpy() - table["train_end"].to_numpy()).sum())
         path = Path(self.folder) / f"part-{partition:05d}.parquet"
-        blocks.write_part(path, lambda aside: pq.write_table(table, aside, row_group_size=ROWS_PER_GROUP))
+        blocks.write_part(path, lambda aside: write_sequences(table, aside))
 
 
 def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
