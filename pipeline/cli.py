@@ -1,0 +1,272 @@
+"""The `twotower` command: one sub-command per stage of the pipeline, and `run` for all of them.
+
+Results go to stdout, progress and errors to stderr. An error that the user can cure is one line, with the exit code
+of its kind (pipeline/errors.py). TensorFlow, Beam and FAISS are imported by the stage that needs them, so that
+`--help` and mistakes in a setting answer at once.
+"""
+
+import sys
+import traceback
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated
+
+import typer
+
+from pipeline import stages
+from pipeline.config import Config, load_config
+from pipeline.errors import ConfigError, TwoTowerError
+
+app = typer.Typer(
+    name="twotower",
+    help="Two-tower item retrieval: raw logs in, a server that answers top-K requests out.",
+    epilog="""\b
+Examples:
+  twotower run -c configs/demo.yaml
+  twotower train -c configs/demo.yaml --set name=long --set train.max_epochs=50
+  twotower query -c configs/demo.yaml --user u00001 -k 10
+
+Exit codes: 0 done, 2 a wrong option or setting, 3 an input file is not what it says, 4 an artefact is missing or
+damaged, 5 a request that cannot be answered, 130 interrupted, 1 anything else.
+
+Every stage skips itself when its inputs and settings have not changed since it last ran. The settings are listed in
+docs/configuration.md.""",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Format(StrEnum):
+    """Formats of raw logs."""
+
+    movielens = "movielens"
+    recbole = "recbole"
+    table = "table"
+    demo = "demo"
+
+
+class Phase(StrEnum):
+    """Parts of the split that can be evaluated."""
+
+    validation = "validation"
+    test = "test"
+
+
+class _Debug:
+    """Whether errors show their traceback; set by the --debug option of any sub-command."""
+
+    on = False
+
+    @classmethod
+    def set(cls, value: bool) -> None:
+        cls.on = cls.on or value
+
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", metavar="YAML", help="The experiment; holds what differs from the defaults."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one setting, e.g. train.seed=3. May be repeated."),
+]
+DebugOption = Annotated[
+    bool, typer.Option("--debug", callback=_Debug.set, help="Show the traceback of an error.", is_eager=True)
+]
+
+
+@app.command(
+    name="import",
+    epilog="""\b
+Examples:
+  twotower import movielens ../data/ml-1m -c configs/ml-1m.yaml
+  twotower import table logs/ -c shop.yaml --set source.table.events=clicks.parquet
+  twotower import demo --set source.demo.users=500
+
+FORMAT is movielens, recbole, table or demo. What the columns of a table mean is said by source.table.* in the config.
+Rows that cannot be read are counted by reason and set aside in rejects.csv beside the tables.""",
+)
+def import_(
+    format_: Annotated[
+        Format | None,
+        typer.Argument(metavar="FORMAT", help="Overrides source.format."),
+    ] = None,
+    path: Annotated[
+        Path | None, typer.Argument(metavar="PATH", help="The folder (or file) of raw logs; overrides source.path.")
+    ] = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Turn raw logs into tables of events, items and users."""
+    loaded = _load(config, settings)
+    if format_ is not None:
+        loaded.source.format = format_.value
+    if path is not None:
+        loaded.source.path = str(path)
+    stages.run("import", loaded)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  twotower prepare -c configs/demo.yaml
+  twotower prepare -c configs/demo.yaml --only mutual_information
+  twotower prepare -c big.yaml -- --runner=FlinkRunner --flink_master=host:8081
+
+Options after -- go to Apache Beam. Without a --runner the jobs run on this machine."""
+)
+def prepare(
+    beam_options: Annotated[list[str] | None, typer.Argument(metavar="BEAM_OPTION", show_default=False)] = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="JOB", help="Run only this Beam job. May be repeated.")
+    ] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Run the Beam jobs over the tables.
+
+    They are vocabularies, user_sequences, mutual_information, session_cooccurrence and title_neighbours.
+    """
+    stages.prepare(_load(config, settings), only, beam_options or [])
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  twotower train -c configs/ml-1m.yaml
+  twotower train -c configs/ml-1m.yaml --set name=cfm --set tasks.feature_masking.weight=0.3"""
+)
+def train(config: ConfigOption = None, settings: SetOption = None, debug: DebugOption = False) -> None:
+    """Train the two towers.
+
+    The checkpoint with the best validation HIT is kept. A run that was interrupted goes on where it stopped.
+    """
+    stages.run("train", _load(config, settings))
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  twotower evaluate -c configs/ml-1m.yaml
+  twotower evaluate -c configs/ml-1m.yaml --phase validation
+
+Writes report.json, report.md, per_user.parquet and plots; prints the table."""
+)
+def evaluate(
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    phase: Annotated[Phase, typer.Option(help="Choose settings on validation, report on test.")] = Phase.test,
+    debug: DebugOption = False,
+) -> None:
+    """Evaluate exactly, beside the popularity baselines.
+
+    Every user of the phase against the whole corpus, items already seen removed.
+    """
+    stages.evaluate(_load(config, settings), phase.value)
+
+
+@app.command()
+def export(config: ConfigOption = None, settings: SetOption = None, debug: DebugOption = False) -> None:
+    """Build and publish the bundle that is served.
+
+    User tower, item index, ids, catalogue and vocabularies, published in one step if the index finds what it should.
+    """
+    stages.run("export", _load(config, settings))
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  twotower serve -c configs/demo.yaml --port 8080
+  curl localhost:8080/docs"""
+)
+def serve(
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    host: Annotated[str | None, typer.Option(help="Overrides serve.host.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Overrides serve.port.")] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Serve the published bundle over HTTP."""
+    loaded = _load(config, settings)
+    loaded.serve.host = loaded.serve.host if host is None else host
+    loaded.serve.port = loaded.serve.port if port is None else port
+    stages.serve(loaded)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  twotower query -c configs/demo.yaml --user u00001
+  twotower query -c configs/demo.yaml --history i0007,i0012 -k 5
+  twotower query -c configs/demo.yaml --item i0007 --json"""
+)
+def query(
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    user: Annotated[str | None, typer.Option(metavar="ID", help="Recommend to this user.")] = None,
+    history: Annotated[
+        str | None, typer.Option(metavar="ID,ID,...", help="Items seen, oldest first; alone or after those of --user.")
+    ] = None,
+    item: Annotated[str | None, typer.Option(metavar="ID", help="Find items similar to this one.")] = None,
+    k: Annotated[int, typer.Option("--k", "-k", min=1, help="How many items.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Ask the published bundle, without a server.
+
+    Top-K for a user or a history of items, or the items most similar to one.
+    """
+    loaded = _load(config, settings)
+    if (item is None) == (user is None and history is None):
+        raise ConfigError("query needs either --user and/or --history, or --item")
+    from pipeline import query as asked
+
+    seen = None if history is None else [part for part in history.split(",") if part]
+    answer = asked.similar(loaded, item, k) if item is not None else asked.recommend(loaded, user, seen, k)
+    asked.show(answer, as_json)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  twotower run -c configs/demo.yaml"""
+)
+def run(config: ConfigOption = None, settings: SetOption = None, debug: DebugOption = False) -> None:
+    """Run import, prepare, train, evaluate and export."""
+    stages.run_all(_load(config, settings))
+
+
+def _load(path: Path | None, settings: list[str] | None) -> Config:
+    return load_config(path, settings or [])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with the code of what happened."""
+    sys.excepthook = _report_unexpected
+    try:
+        app(arguments)
+    except TwoTowerError as error:
+        if _Debug.on:
+            traceback.print_exception(error)
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def _report_unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What Python calls for an error nobody caught: a bug of ours, or a full disk. It exits with 1."""
+    if _Debug.on:
+        traceback.print_exception(kind, error, trace)
+    lines = str(error).splitlines() or [""]
+    hint = "" if _Debug.on else " (--debug shows the traceback)"
+    print(f"error: {kind.__name__}: {lines[0]}{hint}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""The stages of the pipeline in their order, each run with a headline and a line that says what it made."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from pipeline.artifacts import Artifact
+from pipeline.config import Config
+from pipeline.errors import ConfigError
+
+
+def _import(config: Config) -> list[Artifact]:
+    from pipeline.importers import import_source
+
+    return [import_source(config)]
+
+
+def _prepare(config: Config) -> list[Artifact]:
+    return _beam_jobs(config, None, ())
+
+
+def _train(config: Config) -> list[Artifact]:
+    from pipeline.train import train
+
+    return [train(config)]
+
+
+def _evaluate(config: Config) -> list[Artifact]:
+    return [_evaluation(config, "test")]
+
+
+def _export(config: Config) -> list[Artifact]:
+    from pipeline.export import export
+
+    return [export(config)]
+
+
+STAGES: dict[str, Callable[[Config], list[Artifact]]] = {
+    "import": _import,
+    "prepare": _prepare,
+    "train": _train,
+    "evaluate": _evaluate,
+    "export": _export,
+}
+
+
+def run(name: str, config: Config) -> list[Artifact]:
+    """Run one stage, which skips itself when its artefact is current."""
+    return _announced(name, lambda: STAGES[name](config))
+
+
+def run_all(config: Config) -> None:
+    """Run every stage in order."""
+    for number, name in enumerate(STAGES, start=1):
+        say(f"\n[{number}/{len(STAGES)}] {name} " + "-" * (60 - len(name)))
+        artifacts = run(name, config)
+        if name == "evaluate":
+            print_report(artifacts[0])
+
+
+def prepare(config: Config, only: Sequence[str] | None, beam_options: Sequence[str]) -> None:
+    """Run the Beam jobs, or only those named, with options for Beam. Raises ConfigError for a stray argument."""
+    if beam_options and not beam_options[0].startswith("-"):
+        raise ConfigError(f"unexpected argument {beam_options[0]!r}. Cure: --only {beam_options[0]} to run one job")
+    _announced("prepare", lambda: _beam_jobs(config, only, beam_options))
+
+
+def evaluate(config: Config, phase: str) -> None:
+    """Evaluate the model on one part of the split and print the report."""
+    (artifact,) = _announced("evaluate", lambda: [_evaluation(config, phase)])
+    print_report(artifact)
+
+
+def print_report(evaluation: Artifact) -> None:
+    """Print the Markdown report to stdout."""
+    print(evaluation.file("report.md").read_text(encoding="utf-8"))
+
+
+def say(text: str) -> None:
+    """Tell the person at the terminal; stdout is kept for results."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _announced(name: str, stage: Callable[[], Iterable[Artifact]]) -> list[Artifact]:
+    started, clock = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), time.monotonic()
+    artifacts = list(stage())
+    for artifact in artifacts:
+        kind, created = artifact.manifest["spec"]["kind"], artifact.manifest["created"]
+        fate = f"unchanged since {created}, skipped" if created < started else "done"
+        say(f"{kind}: {fate}{_counted(artifact)}")
+    say(f"{name}: {time.monotonic() - clock:.1f} s")
+    return artifacts
+
+
+def _counted(artifact: Artifact) -> str:
+    """The plain numbers among an artefact's counts."""
+    numbers = {name: value for name, value in artifact.counts.items() if isinstance(value, int | float)}
+    return "".join(f", {name} {value:,}" for name, value in numbers.items())
+
+
+def _beam_jobs(config: Config, only: Sequence[str] | None, beam_options: Sequence[str]) -> list[Artifact]:
+    from pipeline.prepare import prepare as prepare_artifacts
+
+    return list(prepare_artifacts(config, only, beam_options))
+
+
+def _evaluation(config: Config, phase: str) -> Artifact:
+    from pipeline.evaluate import run as run_evaluation
+
+    return run_evaluation(config, phase)
