@@ -1,0 +1,207 @@
+"""The trained model -> a bundle: the user tower, the item index and all that a server needs, published at once.
+
+Nothing is published, and the bundle before stays as it is, unless the exported tower computes what Keras
+does, requests are encoded as in training, and the index reaches `export.recall_target`.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import faiss
+import numpy as np
+from tqdm import tqdm
+
+from pipeline import export_index
+from pipeline.artifacts import Artifact, Draft, Spec, create, current, open_artifact
+from pipeline.catalogue import FieldTable, Vocabularies, user_table
+from pipeline.config import Config, ExportConfig
+from pipeline.dataset import user_inputs
+from pipeline.errors import ArtifactError
+from pipeline.export_records import Histories, user_fields, write_items, write_users
+from pipeline.export_tower import check_parity, save_tower
+from pipeline.sequences import UserSequences
+from pipeline.tables import Tables
+from serving.bundle import KIND, VERSION, Bundle
+from towers.keras import keras
+
+QUERIES = 1000
+GOLDENS, GOLDEN_K = 10, 10
+VECTOR_BATCH = 16_384
+
+
+class Model(Protocol):
+    """What is exported of a trained model; see towers/two_tower.py."""
+
+    user_tower: keras.Model
+
+    def user_input_spec(self) -> dict[str, tuple[int, ...]]: ...
+
+    def item_vectors(self, indices: np.ndarray) -> np.ndarray: ...
+
+    def user_vectors(self, inputs: dict[str, np.ndarray]) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a bundle is made of."""
+
+    model: Model
+    tables: Tables
+    vocabularies: Vocabularies
+    sequences: UserSequences
+
+
+def export(config: Config) -> Artifact:
+    """Write and publish the bundle of the trained model; one that is current already is left alone.
+
+    Raises ArtifactError when an input is missing or the bundle is not good enough to publish, ConfigError when
+    FAISS cannot build `export.index`.
+    """
+    model = open_artifact(config.run_dir / "model", "model", 1)
+    sequences = open_artifact(config.prepared_dir("user_sequences"), "user_sequences", 1)
+    tables, vocabularies = Tables.read(config.tables_dir), Vocabularies.read(config.prepared_dir("vocabularies"))
+    inputs = {
+        "model": model.fingerprint,
+        "tables": tables.artifact.fingerprint,
+        "vocabularies": vocabularies.artifact.fingerprint,
+        "user_sequences": sequences.fingerprint,
+    }
+    from pipeline.train import load_model
+
+    spec = Spec(KIND, VERSION, inputs, config.export.model_dump())
+    published = current(config.bundle_dir, spec)
+    if published is not None:
+        return published
+    sources = Sources(load_model(config), tables, vocabularies, UserSequences.from_artifact(sequences))
+    return publish(config.bundle_dir, spec, sources, config.export)
+
+
+def publish(path: Path, spec: Spec, sources: Sources, settings: ExportConfig) -> Artifact:
+    """Write the bundle beside the published one and, when every check passes, put it in its place."""
+    with create(path, spec) as draft:
+        _write(draft, sources, settings)
+    return open_artifact(path, KIND, VERSION)
+
+
+def _write(draft: Draft, sources: Sources, settings: ExportConfig) -> None:
+    model, directory = sources.model, draft.dir
+    indices, vectors = item_vectors(sources, settings)
+    np.save(directory / "item_indices.npy", indices)
+    np.save(directory / "vectors.npy", vectors)
+    write_items(sources.tables, sources.vocabularies, directory)
+    every_event = Histories.of(sources.sequences, sources.vocabularies.users.size)
+    write_users(sources.tables, sources.vocabularies, every_event, directory)
+
+    queries = QuerySet.draw(sources)
+    spec = model.user_input_spec()
+    tensors = save_tower(model.user_tower, spec, directory)
+    parity = check_parity(model.user_tower, queries.inputs, tensors, directory)
+
+    index = export_index.build(vectors, settings.index)
+    user_vectors = model.user_vectors(queries.inputs)
+    recall = export_index.tune(index, vectors, user_vectors, settings.recall_at, settings.recall_target)
+    export_index.check(recall, settings.recall_target, settings.index)
+    faiss.write_index(index, str(directory / "index.faiss"))
+
+    fields = user_fields(sources.vocabularies, sources.tables, spec, directory)
+    _write_json(directory / "bundle.json", {"history_length": spec["history"][0], "tensors": tensors, "fields": fields})
+    goldens = golden_queries(sources, every_event, queries.users[:GOLDENS], indices, vectors)
+    _write_json(directory / "golden.json", goldens)
+    check_encoding(Bundle.read(lambda name: directory / name), queries)
+
+    draft.counts |= {
+        "items": sources.vocabularies.items.size - 1,
+        "indexed_items": len(indices),
+        "users": sources.vocabularies.users.size - 1,
+        "dimension": vectors.shape[1],
+        "index": settings.index,
+        "recall": {**asdict(recall), "target": settings.recall_target},
+        "parity": parity,
+    }
+
+
+def item_vectors(sources: Sources, settings: ExportConfig) -> tuple[np.ndarray, np.ndarray]:
+    """(indices int32 [N], vectors float32 [N, D]) of the items `export.catalogue` asks for."""
+    items = sources.vocabularies.items
+    indices = np.arange(1, items.size, dtype=np.int32)
+    if settings.catalogue == "trained":
+        indices = indices[items.counts > 0]
+    if not len(indices):
+        raise ArtifactError("there is no item to index. Cure: check the tables, or set `export.catalogue` to all")
+    starts = range(0, len(indices), VECTOR_BATCH)
+    batches = tqdm([indices[s : s + VECTOR_BATCH] for s in starts], desc="item vectors", unit="batch")
+    vectors = np.concatenate([sources.model.item_vectors(batch) for batch in batches]).astype(np.float32, copy=False)
+    if not np.isfinite(vectors).all():
+        raise ArtifactError("the model gives item vectors that are not finite. Cure: train again with a lower rate")
+    return indices, vectors
+
+
+@dataclass(frozen=True)
+class QuerySet:
+    """Held-out real requests: users [Q] as they were before their test part, which no training step has seen.
+
+    users: int32 [Q], user indices; histories: the item indices each had; inputs: the tower's, encoded as in training.
+    """
+
+    users: np.ndarray
+    histories: list[np.ndarray]
+    inputs: dict[str, np.ndarray]
+
+    @classmethod
+    def draw(cls, sources: Sources) -> "QuerySet":
+        """At most QUERIES users, at random but always the same."""
+        sequences = sources.sequences
+        before_test = Histories.of(sequences, sources.vocabularies.users.size, sequences.validation_end)
+        if not len(sequences):
+            raise ArtifactError("no user is left to measure the index with. Cure: lower `split.min_events`")
+        rng = np.random.default_rng(0)
+        users = rng.choice(sequences.users, min(QUERIES, len(sequences)), replace=False)
+        # With one query there would be none left to measure on after tuning.
+        users = np.resize(users, max(len(users), 2))
+        histories = [before_test.of_user(user) for user in users]
+        return cls(users, histories, tower_inputs(sources, users, histories))
+
+
+def tower_inputs(sources: Sources, users: np.ndarray, histories: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """The user tower's inputs exactly as evaluation makes them."""
+    spec = sources.model.user_input_spec()
+    table = user_table(sources.tables, sources.vocabularies)
+    fields = tuple(field for field in table.fields if field.name in spec)
+    table = FieldTable(fields, {field.name: table.columns[field.name] for field in fields})
+    offsets = np.concatenate(([0], np.cumsum([len(h) for h in histories])))
+    return user_inputs((offsets, np.concatenate(histories)), users, table, spec["history"][0])
+
+
+def golden_queries(
+    sources: Sources, histories: Histories, users: np.ndarray, indices: np.ndarray, vectors: np.ndarray
+) -> list[dict[str, Any]]:
+    """What Keras and an exact scan answer for some users, for every reader of the bundle to compare with."""
+    inputs = tower_inputs(sources, users, [histories.of_user(user) for user in users])
+    scores = sources.model.user_vectors(inputs) @ vectors.T
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :GOLDEN_K]
+    vocabularies = sources.vocabularies
+    return [
+        {
+            "user_id": vocabularies.users.value(user),
+            "inputs": {name: values[i].tolist() for name, values in inputs.items()},
+            "items": vocabularies.items.decode(indices[best[i]]).to_pylist(),
+            "scores": scores[i, best[i]].tolist(),
+        }
+        for i, user in enumerate(users.tolist())
+    ]
+
+
+def check_encoding(bundle: Bundle, queries: QuerySet) -> None:
+    """Raises ArtifactError unless the server encodes every query and answers every golden one as training would."""
+    for i, (user, history) in enumerate(zip(queries.users.tolist(), queries.histories, strict=True)):
+        encoded = bundle.encoder.encode(history, bundle.known_features(user))
+        for name, values in queries.inputs.items():
+            if not np.array_equal(encoded[name][0], values[i]):
+                raise ArtifactError(f"serving encodes `{name}` of user {user} otherwise than training does")
+    bundle.check_goldens()
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value), encoding="utf-8")

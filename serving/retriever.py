@@ -1,0 +1,142 @@
+"""The retrieval logic: a request in ids -> the best items of a bundle."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import RequestError
+from serving.bundle import Bundle
+from serving.encoder import FeatureValue
+from serving.errors import NotFoundError
+
+
+@dataclass(frozen=True)
+class Query:
+    """Whom to recommend to, and what not.
+
+    user_id: a user; one the bundle does not know needs `history` or `features` beside it.
+    history: item ids, oldest first; appended to the known user's own. Ids the bundle does not know are ignored.
+    features: values by user field; they replace the known user's own.
+    exclude_seen: leave out the items of the history. exclude: other item ids to leave out.
+    """
+
+    user_id: str | None = None
+    history: Sequence[str] | None = None
+    features: Mapping[str, FeatureValue] | None = None
+    k: int = 50
+    exclude_seen: bool = True
+    exclude: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """items: int32 [m], item indices, best first; scores: float32 [m].
+
+    known_user: whether the bundle knows the user. history: int32 [n], the known items that were taken as history.
+    ignored: ids of the request the bundle does not know, by the part of the request they stood in.
+    """
+
+    items: np.ndarray
+    scores: np.ndarray
+    known_user: bool = False
+    history: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
+    ignored: dict[str, list[str]] = field(default_factory=dict)
+
+
+class Retriever:
+    """Answers requests from one bundle."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+
+    def recommend(self, query: Query) -> Retrieved:
+        """The k best items for a user; fewer only when fewer are allowed.
+
+        A user without any known history item is a cold user, served by features alone.
+        Raises NotFoundError for an unknown user without history or features, RequestError for an impossible request.
+        """
+        bundle, user = self.bundle, self._user(query)
+        given, unknown = bundle.items.split(query.history or ())
+        excluded, unknown_excluded = bundle.items.split(query.exclude)
+        known = bundle.users.history(user) if user else given[:0]
+        history = np.concatenate((known, given))
+        features = {**(bundle.known_features(user) if user else {}), **(query.features or {})}
+        vector = bundle.tower(bundle.encoder.encode(history, features))[0]
+        if query.exclude_seen:
+            excluded = np.concatenate((excluded, history))
+        rows, scores = bundle.index.search(vector, _positive(query.k), self._rows(excluded))
+        ignored = {"history": unknown, "exclude": unknown_excluded}
+        return Retrieved(bundle.item_indices[rows], scores, user > 0, history, ignored)
+
+    def similar(self, item_id: str, k: int, exclude: Sequence[str] = ()) -> Retrieved:
+        """The k items whose vectors have the highest cosine with the item's, which is not among them.
+
+        Raises NotFoundError when the item is unknown, or known but not in the index.
+        """
+        bundle = self.bundle
+        row = bundle.rows[bundle.items.index(item_id)]
+        if row < 0:
+            raise NotFoundError(f"item {item_id!r} has no train events, and this bundle indexes trained items only")
+        excluded, unknown = bundle.items.split(exclude)
+        rows, scores = bundle.index.similar(row, _positive(k), self._rows(excluded))
+        return Retrieved(bundle.item_indices[rows], scores, ignored={"exclude": unknown})
+
+    def item(self, item_id: str) -> dict[str, Any]:
+        """All that is known of an item. Raises NotFoundError."""
+        items = self.bundle.items
+        index = items.index(item_id)
+        (record,) = items.describe(np.array([index]), list(items.fields))
+        count = int(items.vocabulary.counts[index - 1])
+        return {"fields": {}, **record, "train_events": count, "indexed": bool(self.bundle.rows[index] >= 0)}
+
+    def user(self, user_id: str, recent: int = 20) -> dict[str, Any]:
+        """All that is known of a user, with the most recent items, oldest first. Raises NotFoundError."""
+        users = self.bundle.users
+        index = users.index(user_id)
+        history = users.history(index)
+        return {
+            "user_id": user_id,
+            "fields": users.features(index),
+            "history_length": len(history),
+            "recent": self.bundle.items.describe(history[len(history) - min(recent, len(history)) :]),
+        }
+
+    def info(self) -> dict[str, Any]:
+        """What the bundle is, for people and monitors."""
+        bundle = self.bundle
+        described: dict[str, Any] = {
+            "items": len(bundle.items.titles),
+            "indexed_items": len(bundle.index),
+            "users": len(bundle.users.offsets) - 1,
+            "history_length": bundle.encoder.history_length,
+            "user_features": {f.name: f.kind for f in bundle.encoder.fields},
+            "item_fields": list(bundle.items.fields),
+        }
+        if bundle.artifact is not None:
+            manifest = bundle.artifact.manifest
+            described |= {name: manifest[name] for name in ("run", "created", "code", "counts")}
+        return described
+
+    def _user(self, query: Query) -> int:
+        """The user's index, 0 when the request is for somebody the bundle does not know."""
+        described = query.history is not None or query.features is not None
+        if query.user_id is None:
+            if not described:
+                raise RequestError("give `user_id`, `history` or `features`")
+            return 0
+        if described:
+            return self.bundle.users.vocabulary.index(query.user_id)
+        return self.bundle.users.index(query.user_id)
+
+    def _rows(self, items: np.ndarray) -> np.ndarray:
+        """Item indices -> the distinct index rows of those that are indexed."""
+        rows = np.unique(self.bundle.rows[items])
+        return rows[rows >= 0]
+
+
+def _positive(k: int) -> int:
+    if k < 1:
+        raise RequestError(f"`k` must be at least 1, not {k}")
+    return k

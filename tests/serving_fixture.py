@@ -1,0 +1,142 @@
+"""A small bundle made by the real export from an untrained tower, and the logs it was made from."""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.artifacts import Artifact, Spec, create
+from pipeline.catalogue import Vocabularies, field_file, item_table, user_table
+from pipeline.config import Config
+from pipeline.export import Sources, publish
+from pipeline.sequences import SCHEMA, UserSequences
+from pipeline.tables import EVENTS, FieldSchema, Schema, Tables, write_tables
+from pipeline.vocabulary import Vocabulary
+from towers.keras import keras
+from towers.two_tower import TwoTower
+
+ITEMS, TRAINED, USERS = 300, 260, 40
+COLD_USER = "u39"
+"""In the vocabulary, but without any event."""
+CATEGORIES, INTERESTS, GENDERS = ["news", "film", "café"], ["a", "b", "c", "d"], ["f", "m", ""]
+AGE_BOUNDARIES = [25.0, 40.0]
+SCHEMA_OF_TABLES = Schema(
+    item_fields=(
+        FieldSchema("title", "title"),
+        FieldSchema("category", "categorical"),
+        FieldSchema("tags", "multi"),
+        FieldSchema("price", "numeric"),
+    ),
+    user_fields=(
+        FieldSchema("gender", "categorical"),
+        FieldSchema("age", "numeric"),
+        FieldSchema("interests", "multi"),
+    ),
+)
+
+
+def item_id(index: int) -> str:
+    """The id of item index 1 .. ITEMS; one of them is awkward on purpose."""
+    return "odd/ id?#%ü" if index == 7 else f"i{index:03d}"
+
+
+def user_id(index: int) -> str:
+    """The id of user index 1 .. USERS."""
+    return f"u{index - 1}"
+
+
+def config(workdir: Path, **export: object) -> Config:
+    """The settings of the fixture's model, working in `workdir`."""
+    return Config.model_validate(
+        {
+            "workdir": str(workdir),
+            "tower": {"embedding_dim": 8, "hidden": [16, 8], "history_length": 5},
+            "export": {"recall_at": 50, **export},
+        }
+    )
+
+
+def write_inputs(settings: Config) -> None:
+    """Write the tables, vocabularies and user sequences."""
+    rng = np.random.default_rng(3)
+    items = {
+        "item_id": [item_id(i) for i in range(1, ITEMS + 1)],
+        "title": ["" if i % 50 == 0 else f"Title {i}" for i in range(1, ITEMS + 1)],
+        "category": [CATEGORIES[i % 3] for i in range(ITEMS)],
+        "tags": [[INTERESTS[j] for j in range(4) if i >> j & 1] for i in range(ITEMS)],
+        "price": [None if i % 10 == 0 else float(i) for i in range(ITEMS)],
+    }
+    # The last user has no row: all values are missing.
+    users = {
+        "user_id": [user_id(i) for i in range(1, USERS)],
+        "gender": [GENDERS[i % 3] for i in range(1, USERS)],
+        "age": [None if i % 7 == 0 else 15.0 + i for i in range(1, USERS)],
+        "interests": [[INTERESTS[j] for j in range(4) if i >> j & 1] for i in range(1, USERS)],
+    }
+    with write_tables(settings.tables_dir, Spec("tables", 1)) as writer:
+        writer.write_catalogue(SCHEMA_OF_TABLES, pa.table(items), pa.table(users))
+        writer.add_events(EVENTS.empty_table())
+    _write_vocabularies(settings)
+    _write_sequences(settings, rng)
+
+
+def _write_vocabularies(settings: Config) -> None:
+    with create(settings.prepared_dir("vocabularies"), Spec("vocabularies", 1)) as draft:
+        counts = [max(0, TRAINED - i) for i in range(ITEMS)]
+        _write(draft.dir / "items.parquet", [item_id(i) for i in range(1, ITEMS + 1)], counts)
+        _write(draft.dir / "users.parquet", [user_id(i) for i in range(1, USERS + 1)], [5] * USERS)
+        _write(draft.dir / field_file("item", "category"), CATEGORIES, [100] * 3)
+        _write(draft.dir / field_file("item", "tags"), [*INTERESTS, ""], [9] * 5)
+        _write(draft.dir / field_file("user", "gender"), GENDERS, [13] * 3)
+        # "d" was too rare to be known.
+        _write(draft.dir / field_file("user", "interests"), ["c", "", "a", "b"], [9] * 4)
+        boundaries = f'{{"item.price": [10.0, 100.0], "user.age": {AGE_BOUNDARIES}}}'
+        (draft.dir / "numeric.json").write_text(boundaries, encoding="utf-8")
+
+
+def _write(path: Path, values: list[str], counts: list[int]) -> None:
+    Vocabulary(pa.array(values, pa.string()), np.array(counts)).write(path)
+
+
+def history(user: int) -> list[int]:
+    """The item indices of a user with index 1 .. USERS, oldest first, 0 = unknown; user 1 saw almost everything."""
+    if user_id(user) == COLD_USER:
+        return []
+    if user == 1:
+        return list(range(1, ITEMS - 20))
+    return np.random.default_rng(user).integers(0, TRAINED + 1, 3 + user % 9).tolist()
+
+
+def _write_sequences(settings: Config, rng: np.random.Generator) -> None:
+    users = [u for u in range(1, USERS + 1) if history(u)]
+    items = [history(u) for u in users]
+    columns = {
+        "user": users,
+        "items": items,
+        "timestamps": [list(range(len(h))) for h in items],
+        "train_end": [len(h) - 2 for h in items],
+        "validation_end": [len(h) - 1 for h in items],
+    }
+    with create(settings.prepared_dir("user_sequences"), Spec("user_sequences", 1)) as draft:
+        pq.write_table(pa.table(columns, schema=SCHEMA), draft.dir / "part-00000.parquet")
+
+
+@functools.cache
+def sources(workdir: Path) -> Sources:
+    """The inputs of an export: tables, vocabularies and sequences written under `workdir`, and an untrained model."""
+    settings = config(workdir)
+    write_inputs(settings)
+    tables, vocabularies = Tables.read(settings.tables_dir), Vocabularies.read(settings.prepared_dir("vocabularies"))
+    keras.utils.set_random_seed(1)
+    counts = np.concatenate(([0], vocabularies.items.counts))
+    model = TwoTower(settings, item_table(tables, vocabularies), user_table(tables, vocabularies), counts)
+    sequences = UserSequences.read(settings.prepared_dir("user_sequences"))
+    return Sources(model, tables, vocabularies, sequences)
+
+
+def make_bundle(workdir: Path, **export: object) -> Artifact:
+    """Publish a bundle under `workdir`."""
+    settings = config(workdir, **export)
+    return publish(settings.bundle_dir, Spec("bundle", 1), sources(workdir), settings.export)
