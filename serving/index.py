@@ -85,6 +85,7 @@ def _best(scores: np.ndarray, k: int, excluded: np.ndarray) -> tuple[np.ndarray,
     if wanted <= 0:
         return np.empty(0, np.int64), np.empty(0, np.float32)
     scores[excluded] = -np.inf
-    top = np.sort(np.argpartition(-scores, wanted - 1)[:wanted])
-    top = top[np.argsort(-scores[top], kind="stable")]
+    kth = np.partition(scores, len(scores) - wanted)[len(scores) - wanted]
+    top = np.flatnonzero(scores >= kth)
+    top = top[np.argsort(-scores[top], kind="stable")][:wanted]
     return top, scores[top]
