@@ -78,6 +78,14 @@ def _chunk_keys(items: np.ndarray, after: np.ndarray, size: int) -> np.ndarray:
     return np.concatenate(keys)
 
 
+def count_pairs(
+    keys: np.ndarray, size: int, counts: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Keys item * size + neighbour (with counts, or 1 each) -> (item, neighbour, count), by item, then neighbour."""
+    keys, counts = blocks.sum_by_key(keys, counts)
+    return *np.divmod(keys, size), counts
+
+
 def same_category(column: np.ndarray, missing: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """bool [n]: do items a and b share a value? A missing (or unknown) value is shared by nobody.
 
@@ -124,8 +132,7 @@ class CountPairs(beam.DoFn):
         count("sessions_cut", len(blocks.run_starts(session[~inside])))
         count("items_cut", np.count_nonzero(~inside))
         for keys in pair_keys(session[inside], items[inside], self.size):
-            distinct, counts = blocks.sum_by_key(keys)
-            a, b = (part.astype(np.int32) for part in np.divmod(distinct, self.size))
+            a, b, counts = (part.astype(np.int32) for part in count_pairs(keys, self.size))
             item, neighbour = np.concatenate((a, b)), np.concatenate((b, a))
             table = pa.table({"item": item, "neighbour": neighbour, "count": np.concatenate((counts, counts))})
             yield from blocks.split(table, item % self.partitions, self.partitions)
@@ -160,8 +167,7 @@ class WriteNeighbours(beam.DoFn):
         partition, received = element
         table = pa.concat_tables([blocks.unpack(block) for block in received])
         keys = table["item"].to_numpy().astype(np.int64) * self.size + table["neighbour"].to_numpy()
-        keys, counts = blocks.sum_by_key(keys, table["count"].to_numpy())
-        item, neighbour = np.divmod(keys, self.size)
+        item, neighbour, counts = count_pairs(keys, self.size, table["count"].to_numpy())
         weight = counts.astype(np.float64)
         if self.category is not None:
             shared = same_category(*self.category, item, neighbour)
@@ -172,7 +178,7 @@ class WriteNeighbours(beam.DoFn):
         count("pairs", np.count_nonzero(item < neighbour))
         count("items", len(ranked))
         count("neighbours", kept)
-        count("neighbours_dropped", len(keys) - kept)
+        count("neighbours_dropped", len(item) - kept)
         path = Path(self.folder) / f"part-{partition:05d}.parquet"
         blocks.write_part(path, lambda aside: pq.write_table(ranked, aside))
 
