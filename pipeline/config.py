@@ -26,21 +26,29 @@ class FieldConfig(Section):
     name: str
     kind: Literal["categorical", "multi", "numeric", "title"]
     column: str | None = None
-    separator: str = "|"
+    separator: str = Field(default="|", min_length=1)
     """Splits the values of a `multi` field when the column holds strings."""
     buckets: PositiveInt = 10
     """Quantile buckets of a `numeric` field."""
 
 
 class TableSourceConfig(Section):
-    """Column mapping for `format: table`. Files are .csv, .jsonl or .parquet, named relative to `source.path`."""
+    """Column mapping for `format: table`.
+
+    Files are .csv, .jsonl (both also with .gz after it) or .parquet, named relative to `source.path`.
+    """
 
     events: str = "events.csv"
+    """One file, or a pattern such as `events-*.csv` for several of one kind, read in name order."""
     items: str | None = None
     users: str | None = None
     user_id: str = "user_id"
     item_id: str = "item_id"
     timestamp: str = "timestamp"
+    rating: str | None = None
+    """The column that `source.minimum_rating` looks at."""
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    """Between the columns of .csv files."""
     items_id: str | None = None
     """The id column of the items file, when it differs from `item_id`."""
     users_id: str | None = None
@@ -67,7 +75,7 @@ class SourceConfig(Section):
     format: Literal["movielens", "recbole", "table", "demo"] = "demo"
     path: str | None = None
     minimum_rating: float | None = None
-    """Keep only events rated at least this (movielens, recbole); None keeps all."""
+    """Keep only events rated at least this; None keeps all. `format: table` needs `table.rating` for it."""
     table: TableSourceConfig = TableSourceConfig()
     demo: DemoSourceConfig = DemoSourceConfig()
 
@@ -132,6 +140,9 @@ class TowerConfig(Section):
     embedding_dim: PositiveInt = 64
     hidden: list[PositiveInt] = [128, 64, 64]
     history_length: PositiveInt = 20
+    history_dim: PositiveInt | None = None
+    """Project each history item's concatenated fields to this size before the transformer, whose cost grows with its
+    square; None keeps the concatenation, as in MicRec."""
     heads: PositiveInt = 2
     blocks: PositiveInt = 1
     dropout: float = Fraction

@@ -7,11 +7,12 @@ Every record of a source file ends as exactly one of kept, rejected (bad) or fil
 import csv
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline.errors import InputError
 
@@ -37,11 +38,14 @@ class Block:
     """
 
     lines: np.ndarray
-    columns: dict
+    columns: dict[str, pa.Array]
     content: Callable[[np.ndarray], list[str]]
 
     def __len__(self) -> int:
         return len(self.lines)
+
+    def with_column(self, name: str, column: pa.Array) -> "Block":
+        return replace(self, columns={**self.columns, name: column})
 
 
 class Rejects:

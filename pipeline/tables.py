@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.artifacts import Artifact, Draft, Spec, create, open_artifact
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, InputError
 from pipeline.rejects import Account, Rejects
 
 KIND, VERSION = "tables", 1
@@ -129,7 +129,7 @@ class TablesWriter:
     """Writes one set of tables into a draft: the catalogue once, then events in any number of pieces.
 
     `rejects` takes the rows set aside; `account(name)` opens the account of one source file, whose totals go into
-    the counts. Use `write_tables`, which closes everything.
+    the counts; `ignored_columns` names what an importer had to leave out. Use `write_tables`, which closes everything.
     """
 
     def __init__(self, draft: Draft) -> None:
@@ -137,6 +137,7 @@ class TablesWriter:
         self._item_ids = pa.array([], pa.string())
         self._accounts: list[Account] = []
         self._events = _EventParts(draft.dir / "events")
+        self.ignored_columns: list[str] = []
         self.rejects = Rejects(draft.dir / "rejects.csv")
 
     def account(self, file: str) -> Account:
@@ -164,7 +165,9 @@ class TablesWriter:
         self._events.add(events.cast(EVENTS))
 
     def finish(self) -> None:
-        """Write what is buffered, and the counts."""
+        """Write what is buffered, and the counts. Raises InputError when there is no event."""
+        if self._events.rows == 0:
+            raise InputError("no event is left. Cure: lower `source.minimum_rating`, or name files that hold events")
         self._events.flush()
         filtered = [account.filtered for account in self._accounts]
         self._draft.counts |= {
@@ -175,6 +178,7 @@ class TablesWriter:
             "rejected": dict(sorted(self.rejects.counts.items())),
             "below_minimum_rating": sum(f["below_minimum_rating"] for f in filtered),
             "blank_lines": sum(f["blank_lines"] for f in filtered),
+            "ignored_columns": self.ignored_columns,
         }
 
     def __enter__(self) -> "TablesWriter":
@@ -216,8 +220,8 @@ class _EventParts:
             self._write_group(ROW_GROUP)
 
     def flush(self) -> None:
-        """Write what is left, so that there is at least one part."""
-        if self._buffered or not self._parts:
+        """Write what is left."""
+        if self._buffered:
             self._write_group(self._buffered)
         self.close()
 

@@ -1,0 +1,69 @@
+"""MovieLens folders with `::`-separated .dat files (ml-1m; also ml-10m, which has no users.dat).
+
+Items have `title` (the year stays in it), `year` and `genres`; users have `gender`, `age`, `occupation` (the codes of
+the data set's README) and `region`, the first character of the zip code: the ten postal zones of the USA. Longer
+prefixes would leave a handful of users each.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+from pipeline.config import SourceConfig
+from pipeline.ingest import EventColumns, FieldColumn, ingest_catalogue, ingest_events
+from pipeline.read_delimited import Dialect, read_delimited
+from pipeline.rejects import Account, Block
+from pipeline.source_files import existing_file, source_folder
+from pipeline.tables import FieldSchema, Schema, TablesWriter
+
+RATINGS, MOVIES, USERS = "ratings.dat", "movies.dat", "users.dat"
+ITEM_FIELDS = (FieldSchema("title", "title"), FieldSchema("year", "categorical"), FieldSchema("genres", "multi"))
+USER_FIELDS = tuple(FieldSchema(name, "categorical") for name in ("gender", "age", "occupation", "region"))
+_CURE = "point `source.path` at a folder with ratings.dat and movies.dat; other files are imported by `format: table`"
+
+
+def files(source: SourceConfig) -> dict[str, Path]:
+    """The files to import, by name."""
+    folder = source_folder(source)
+    found = {name: existing_file(folder, name, _CURE) for name in (RATINGS, MOVIES)}
+    return found | ({USERS: folder / USERS} if (folder / USERS).exists() else {})
+
+
+def read_into(writer: TablesWriter, found: dict[str, Path], source: SourceConfig) -> None:
+    """Import what `files` found."""
+    movies, users = writer.account(MOVIES), writer.account(USERS) if USERS in found else None
+    items = ingest_catalogue(
+        map(_with_year, _blocks(found, movies, ["item_id", "title", "genres"], latin1=True)),
+        "item_id",
+        "item_id",
+        [FieldColumn(field, field.name) for field in ITEM_FIELDS],
+        movies,
+    )
+    people = users and ingest_catalogue(
+        map(_with_region, _blocks(found, users, ["user_id", "gender", "age", "occupation", "zip_code"])),
+        "user_id",
+        "user_id",
+        [FieldColumn(field, field.name) for field in USER_FIELDS],
+        users,
+    )
+    writer.write_catalogue(Schema(ITEM_FIELDS, USER_FIELDS if users else ()), items, people)
+    ratings, columns = writer.account(RATINGS), EventColumns("user_id", "item_id", "timestamp", "rating")
+    blocks = _blocks(found, ratings, ["user_id", "item_id", "rating", "timestamp"])
+    ingest_events(blocks, columns, source.minimum_rating, ratings, writer)
+
+
+def _blocks(found: dict[str, Path], account: Account, names: list[str], latin1: bool = False) -> Iterator[Block]:
+    dialect = Dialect("::", latin1=latin1)
+    return read_delimited(found[account.file], account, dialect, names, names, header=False)
+
+
+def _with_year(block: Block) -> Block:
+    """Add `year`, the four digits in brackets that end the title."""
+    found = pc.extract_regex(block.columns["title"], r"\((?P<year>\d{4})\)\s*$")
+    return block.with_column("year", pc.struct_field(found, "year"))
+
+
+def _with_region(block: Block) -> Block:
+    zip_code = pc.utf8_trim_whitespace(block.columns["zip_code"])
+    return block.with_column("region", pc.utf8_slice_codeunits(zip_code, 0, 1))

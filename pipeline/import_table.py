@@ -1,0 +1,127 @@
+"""Any CSV, JSON Lines or Parquet files with the column mapping of `source.table`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipeline.config import FieldConfig, SourceConfig, TableSourceConfig
+from pipeline.errors import ConfigError
+from pipeline.ingest import EventColumns, FieldColumn, ingest_catalogue, ingest_events, require_columns
+from pipeline.read_delimited import Dialect, read_delimited, read_header
+from pipeline.read_jsonl import read_jsonl, read_keys
+from pipeline.read_parquet import read_names, read_parquet
+from pipeline.rejects import Account, Block
+from pipeline.source_files import existing_file, source_folder
+from pipeline.tables import FieldSchema, Schema, TablesWriter
+
+SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
+_CURE = "name the file in `source.table`"
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """One source file of any of the formats, told by its name."""
+
+    path: Path
+    name: str
+    delimiter: str
+
+    @property
+    def format(self) -> str:
+        return self.path.name.removesuffix(".gz").rpartition(".")[2]
+
+    def columns(self) -> list[str]:
+        if self.format == "csv":
+            return read_header(self.path, self.name, self._dialect)
+        return read_keys(self.path, self.name) if self.format == "jsonl" else read_names(self.path, self.name)
+
+    def blocks(self, account: Account, wanted: dict[str, str]) -> Iterator[Block]:
+        """Read the wanted columns (use -> name). Raises InputError when one is missing."""
+        names, needed = self.columns(), list(dict.fromkeys(wanted.values()))
+        require_columns(f"{self.name}:1", names, wanted)
+        if self.format == "csv":
+            return read_delimited(self.path, account, self._dialect, names, needed, header=True)
+        return (read_jsonl if self.format == "jsonl" else read_parquet)(self.path, account, needed)
+
+    @property
+    def _dialect(self) -> Dialect:
+        return Dialect(self.delimiter, quotes=True)
+
+
+def files(source: SourceConfig) -> dict[str, Path]:
+    """The files to import, by name; those of a pattern in name order."""
+    folder, table = source_folder(source), source.table
+    _check(source)
+    others = [name for name in (table.items, table.users) if name is not None]
+    found = {name: existing_file(folder, name, _CURE) for name in others}
+    for name in _event_names(folder, table.events):
+        if name in found:
+            raise ConfigError(f"`source.table`: {name} is named twice; events, items and users are files of their own")
+        found[name] = existing_file(folder, name, _CURE)
+    for name in found:
+        if not name.endswith(SUFFIXES):
+            raise ConfigError(f"`source.table`: {name} must end in one of {list(SUFFIXES)}, which tell its format")
+    return found
+
+
+def read_into(writer: TablesWriter, found: dict[str, Path], source: SourceConfig) -> None:
+    """Import what `files` found."""
+    table = source.table
+    item_fields, user_fields = _schema_fields(table.item_fields), _schema_fields(table.user_fields)
+    schema = Schema(item_fields, user_fields)
+    items = _catalogue(writer, found, table, "item_id")
+    users = _catalogue(writer, found, table, "user_id")
+    writer.write_catalogue(schema, items, users)
+    rating = table.rating if source.minimum_rating is not None else None
+    columns = EventColumns(table.user_id, table.item_id, table.timestamp, rating, table.time_unit, table.time_format)
+    uses = {
+        f"`source.table.{use}`": column
+        for use in ("user_id", "item_id", "timestamp", "rating")
+        if (column := getattr(columns, use)) is not None
+    }
+    for name, path in found.items():
+        if name not in (table.items, table.users):
+            account = writer.account(name)
+            blocks = TableFile(path, name, table.delimiter).blocks(account, uses)
+            ingest_events(blocks, columns, source.minimum_rating, account, writer)
+
+
+def _check(source: SourceConfig) -> None:
+    table = source.table
+    if source.minimum_rating is not None and table.rating is None:
+        raise ConfigError("`source.minimum_rating` needs `source.table.rating`: the column of the ratings")
+    for file, fields, side in ((table.items, table.item_fields, "item"), (table.users, table.user_fields, "user")):
+        if fields and file is None:
+            raise ConfigError(f"`source.table.{side}_fields` needs `source.table.{side}s`: the file that holds them")
+
+
+def _event_names(folder: Path, pattern: str) -> list[str]:
+    """The file of that name, else the files that match the pattern; the name itself when nothing does."""
+    if (folder / pattern).exists() or not set("*?[") & set(pattern):
+        return [pattern]
+    return sorted(path.relative_to(folder).as_posix() for path in folder.glob(pattern)) or [pattern]
+
+
+def _schema_fields(fields: list[FieldConfig]) -> tuple[FieldSchema, ...]:
+    return tuple(FieldSchema(field.name, field.kind, field.buckets) for field in fields)
+
+
+def _catalogue(writer: TablesWriter, found: dict[str, Path], table: TableSourceConfig, id_name: str) -> pa.Table | None:
+    """The items or the users; None when the source has no file of them."""
+    if id_name == "item_id":
+        name, id_column, fields, side = table.items, table.items_id or table.item_id, table.item_fields, "items"
+    else:
+        name, id_column, fields, side = table.users, table.users_id or table.user_id, table.user_fields, "users"
+    if name is None:
+        return None
+    columns = [
+        FieldColumn(schema, field.column or field.name, field.separator)
+        for schema, field in zip(_schema_fields(fields), fields, strict=True)
+    ]
+    uses = {f"`source.table.{side}_id`": id_column}
+    uses |= {f"the {id_name[:-3]} field `{column.field.name}`": column.column for column in columns}
+    account = writer.account(name)
+    blocks = TableFile(found[name], name, table.delimiter).blocks(account, uses)
+    return ingest_catalogue(blocks, id_name, id_column, columns, account)
