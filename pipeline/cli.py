@@ -25,7 +25,7 @@ app = typer.Typer(
 Examples:
   twotower run -c configs/demo.yaml
   twotower train -c configs/demo.yaml --set name=long --set train.max_epochs=50
-  twotower query -c configs/demo.yaml --user u00001 -k 10
+  twotower query -c configs/demo.yaml --user u0001 -k 10
 
 Exit codes: 0 done, 2 a wrong option or setting, 3 an input file is not what it says, 4 an artefact is missing or
 damaged, 5 a request that cannot be answered, 130 interrupted, 1 anything else.
@@ -203,7 +203,7 @@ def serve(
 @app.command(
     epilog="""\b
 Examples:
-  twotower query -c configs/demo.yaml --user u00001
+  twotower query -c configs/demo.yaml --user u0001
   twotower query -c configs/demo.yaml --history i0007,i0012 -k 5
   twotower query -c configs/demo.yaml --item i0007 --json"""
 )

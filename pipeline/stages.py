@@ -71,6 +71,13 @@ def evaluate(config: Config, phase: str) -> None:
     print_report(artifact)
 
 
+def serve(config: Config) -> None:
+    """Serve the published bundle until interrupted."""
+    from serving.app import serve as serve_bundle
+
+    serve_bundle(config.bundle_dir, config.serve)
+
+
 def print_report(evaluation: Artifact) -> None:
     """Print the Markdown report to stdout."""
     print(evaluation.file("report.md").read_text(encoding="utf-8"))
@@ -93,9 +100,14 @@ def _announced(name: str, stage: Callable[[], Iterable[Artifact]]) -> list[Artif
 
 
 def _counted(artifact: Artifact) -> str:
-    """The plain numbers among an artefact's counts."""
-    numbers = {name: value for name, value in artifact.counts.items() if isinstance(value, int | float)}
-    return "".join(f", {name} {value:,}" for name, value in numbers.items())
+    """What an artefact counted and found any of: `, events 3, rejected missing id 2`."""
+    told = ""
+    for name, value in artifact.counts.items():
+        inner = value if isinstance(value, dict) else {"": value}
+        for reason, number in inner.items():
+            if isinstance(number, int | float) and number:
+                told += f", {' '.join(f'{name} {reason}'.split()).replace('_', ' ')} {number:,}"
+    return told
 
 
 def _beam_jobs(config: Config, only: Sequence[str] | None, beam_options: Sequence[str]) -> list[Artifact]:
