@@ -22,24 +22,41 @@ def order_events(
     """The permutation that sorts events by (user, timestamp, tie breaker).
 
     Args:
-      users: int [n], a number per user, in whose order the groups come.
+      users: int [n], a number >= 0 per user, in whose order the groups come.
       timestamps: int64 [n], seconds.
       user_ids, item_ids: the string ids [n]; hashed only where (user, timestamp) repeats.
     Returns: int64 [n].
     """
-    order = np.lexsort((timestamps, users))
-    tied = (users[order][1:] == users[order][:-1]) & (timestamps[order][1:] == timestamps[order][:-1])
-    for start, stop in _runs(tied):
-        rows = order[start:stop]
-        order[start:stop] = sorted(rows, key=lambda i: tie_breaker(user_ids[i], item_ids[i]))
+    if not len(users):
+        return np.zeros(0, dtype=np.int64)
+    order = order_by(users, timestamps - timestamps.min())
+    repeats = (users[order][1:] == users[order][:-1]) & (timestamps[order][1:] == timestamps[order][:-1])
+    tied = np.flatnonzero(np.append(repeats, False) | np.append(False, repeats))
+    rows = order[tied]
+    group = np.cumsum(~np.append(False, repeats))[tied]
+    hashes = "".join([tie_breaker(user_ids[i], item_ids[i]) for i in rows.tolist()])
+    # 40 hex digits as 5 numbers of 8, which compare as the text does. Two events that agree on the first 32 are
+    # of the same user and item: their order changes nothing.
+    words = np.frombuffer(hashes.encode(), dtype=">u8").reshape(-1, 5).astype(np.int64)
+    order[tied] = rows[np.lexsort((*words[:, 3::-1].T, group))]
     return order
 
 
-def _runs(tied: np.ndarray) -> list[tuple[int, int]]:
-    """[start, stop) of each maximal run of equal neighbours; tied[i] says that i and i + 1 are equal."""
-    edges = np.diff(np.concatenate(([0], tied.astype(np.int8), [0])))
-    starts, stops = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1) + 1
-    return list(zip(starts.tolist(), stops.tolist(), strict=True))
+def order_by(*keys: np.ndarray) -> np.ndarray:
+    """The permutation that sorts by the first key, then the second, ..., then the row: int64 [n].
+
+    keys: integers >= 0, [n]. Where they fit, all keys and the row number are packed into one int64, which
+    numpy sorts ten times faster than it sorts indices.
+    """
+    rows = len(keys[0])
+    widths = [int(key.max(initial=0)).bit_length() for key in (*keys, np.array([rows]))]
+    if sum(widths) > 63:
+        return np.lexsort(keys[::-1])
+    packed = np.zeros(rows, dtype=np.int64)
+    for key, width in zip((*keys, np.arange(rows)), widths, strict=True):
+        packed = (packed << width) | key
+    packed.sort()
+    return packed & ((1 << widths[-1]) - 1)
 
 
 def cut(timestamps: np.ndarray, offsets: np.ndarray, split: SplitConfig) -> tuple[np.ndarray, np.ndarray]:
