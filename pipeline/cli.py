@@ -249,9 +249,11 @@ def _load(path: Path | None, settings: list[str] | None) -> Config:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with the code of what happened."""
+    _Debug.on = False
     sys.excepthook = _report_unexpected
     try:
-        app(arguments)
+        # Not app(), which puts an excepthook of its own over ours.
+        typer.main.get_command(app)(arguments)
     except TwoTowerError as error:
         if _Debug.on:
             traceback.print_exception(error)

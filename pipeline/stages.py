@@ -3,10 +3,14 @@
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from pipeline.artifacts import Artifact
 from pipeline.config import Config
 from pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pipeline.evaluation_set import Phase
 
 
 def _import(config: Config) -> list[Artifact]:
@@ -65,7 +69,7 @@ def prepare(config: Config, only: Sequence[str] | None, beam_options: Sequence[s
     _announced("prepare", lambda: _beam_jobs(config, only, beam_options))
 
 
-def evaluate(config: Config, phase: str) -> None:
+def evaluate(config: Config, phase: "Phase") -> None:
     """Evaluate the model on one part of the split and print the report."""
     (artifact,) = _announced("evaluate", lambda: [_evaluation(config, phase)])
     print_report(artifact)
@@ -116,7 +120,7 @@ def _beam_jobs(config: Config, only: Sequence[str] | None, beam_options: Sequenc
     return list(prepare_artifacts(config, only, beam_options))
 
 
-def _evaluation(config: Config, phase: str) -> Artifact:
+def _evaluation(config: Config, phase: "Phase") -> Artifact:
     from pipeline.evaluate import run as run_evaluation
 
     return run_evaluation(config, phase)
