@@ -165,7 +165,7 @@ def _moment_seconds(text: pa.Array, time_format: str) -> np.ndarray:
         moments = pd.to_datetime(strings, format=time_format, errors="coerce", utc=True)
     except ValueError as error:
         raise ConfigError(f"`source.table.time_format` {time_format!r} is no strptime format: {error}") from None
-    micros = moments.dt.as_unit("us").to_numpy().astype("datetime64[us]").astype(np.int64)
+    micros = moments.dt.tz_localize(None).to_numpy().astype("datetime64[us]").astype(np.int64)
     return np.where(moments.isna(), _NOT_A_TIME, np.floor_divide(micros, 1_000_000))
 
 

@@ -45,7 +45,7 @@ BRAND_SHARES, BRAND_PRICES = (0.4, 0.3, 0.2, 0.1), (0.9, 0.7, 1.3, 1.8)
 INTEREST_NUMBERS, INTEREST_SHARES = (0.25, 0.35, 0.25, 0.15), (0.45, 0.27, 0.17, 0.11)
 """How many users have 1, 2, 3, 4 interests, and how often each comes up."""
 MAX_INTERESTS, MAX_SESSION, MEAN_SESSION, MIN_DRAWS = 4, 20, 5, 8
-OVERSAMPLING = 1.5
+OVERSAMPLING = 2.0
 """Clicks drawn per event wanted, since repeated ones fall out."""
 DAY = 86_400
 

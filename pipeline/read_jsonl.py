@@ -59,7 +59,7 @@ def _by_arrow(texts: pa.Array, wanted: list[str]) -> dict[str, pa.Array] | None:
     types = {name: _arrow_type([row.get(name) for row in sample]) for name in wanted}
     if None in types.values() or not sample:
         return None
-    joined = pc.binary_join(pa.LargeListArray.from_arrays([0, len(texts)], texts), "\n")[0].as_buffer()
+    joined = pc.binary_join(pa.ListArray.from_arrays([0, len(texts)], texts.cast(pa.string())), "\n")[0].as_buffer()
     try:
         table = pj.read_json(
             pa.BufferReader(joined),

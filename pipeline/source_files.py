@@ -14,7 +14,7 @@ from tqdm import tqdm
 from pipeline.config import SourceConfig
 from pipeline.errors import ConfigError, InputError, nearest
 
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 8 << 20
 MAX_LINE_BYTES = 64 << 20
 _UTF8_BOM, _UTF16_BOMS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 
