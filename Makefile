@@ -1,5 +1,5 @@
 # make demo | make test | make serve | make lint | make lock. Everything installs itself, into .venv.
-.PHONY: help install demo serve test lint lock
+.PHONY: help install demo serve test lint lock docs
 
 # An environment may carry PYTHON=...; `make install PYTHON=python3.12` chooses one.
 PYTHON ?=
@@ -10,6 +10,7 @@ help:
 	@echo "make serve    serve the bundle of \$$(CONFIG), default configs/demo.yaml, over HTTP"
 	@echo "make test     install and run the tests"
 	@echo "make lint     ruff and mypy"
+	@echo "make docs     write docs/configuration.md from pipeline/config.py"
 	@echo "make install  only install; PYTHON=python3.12 chooses the Python (3.11 or 3.12)"
 	@echo "make lock     resolve requirements.lock anew from the ranges in setup.py"
 
@@ -33,3 +34,6 @@ lint: install
 lock: install
 	UV_CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/uv pip compile setup.py --extra dev --python-version 3.11 \
 	    --no-annotate --no-emit-index-url --upgrade --quiet --output-file requirements.lock
+
+docs: install
+	.venv/bin/python scripts/config_reference.py
