@@ -99,9 +99,7 @@ class Bundle:
             index = self.users.index(golden.user_id)
             inputs = self.encoder.encode(self.users.history(index), self.known_features(index))
             if {name: value[0].tolist() for name, value in inputs.items()} != golden.inputs:
-                raise ArtifactError(
-                    f"the request of golden user {golden.user_id!r} is encoded differently than at export"
-                )
+                raise ArtifactError(f"golden user {golden.user_id!r} is encoded otherwise than at export")
             _, scores = self.index.scan(self.tower(inputs)[0], len(golden.scores), np.empty(0, np.int64))
             if not np.allclose(scores, golden.scores, rtol=GOLDEN_TOLERANCE, atol=GOLDEN_TOLERANCE):
                 raise ArtifactError(f"golden user {golden.user_id!r} gets other scores than at export")

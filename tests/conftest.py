@@ -1,5 +1,6 @@
 """What several test files share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,3 +15,26 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"no real data at {path}")
     return path
+
+
+@pytest.fixture(scope="session")
+def serving_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where tests/serving_fixture.py keeps its logs, artefacts and bundle; nobody changes them."""
+    return tmp_path_factory.mktemp("serving")
+
+
+@pytest.fixture(scope="session")
+def bundle_path(serving_dir: Path) -> Path:
+    """The bundle of tests/serving_fixture.py."""
+    from serving_fixture import make_bundle  # loads TensorFlow, which other tests do without
+
+    return make_bundle(serving_dir).path
+
+
+@pytest.fixture(scope="session")
+def server_url(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A running server over that bundle, with a maximal k of 200."""
+    from serving_fixture import running_server
+
+    with running_server(bundle_path, tmp_path_factory.mktemp("server") / "log", max_k=200) as url:
+        yield url

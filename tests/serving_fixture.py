@@ -1,6 +1,11 @@
 """A small bundle made by the real export from an untrained tower, and the logs it was made from."""
 
 import functools
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +19,12 @@ from pipeline.export import Sources, publish
 from pipeline.sequences import SCHEMA, UserSequences
 from pipeline.tables import EVENTS, FieldSchema, Schema, Tables, write_tables
 from pipeline.vocabulary import Vocabulary
+from serving.bundle import Bundle
+from serving.retriever import Retriever
 from towers.keras import keras
 from towers.two_tower import TwoTower
 
+ROOT = Path(__file__).resolve().parent.parent
 ITEMS, TRAINED, USERS = 300, 260, 40
 COLD_USER = "u39"
 """In the vocabulary, but without any event."""
@@ -47,10 +55,11 @@ def user_id(index: int) -> str:
     return f"u{index - 1}"
 
 
-def config(workdir: Path, **export: object) -> Config:
+def config(workdir: Path, name: str = "default", **export: object) -> Config:
     """The settings of the fixture's model, working in `workdir`."""
     return Config.model_validate(
         {
+            "name": name,
             "workdir": str(workdir),
             "tower": {"embedding_dim": 8, "hidden": [16, 8], "history_length": 5},
             "export": {"recall_at": 50, **export},
@@ -60,7 +69,6 @@ def config(workdir: Path, **export: object) -> Config:
 
 def write_inputs(settings: Config) -> None:
     """Write the tables, vocabularies and user sequences."""
-    rng = np.random.default_rng(3)
     items = {
         "item_id": [item_id(i) for i in range(1, ITEMS + 1)],
         "title": ["" if i % 50 == 0 else f"Title {i}" for i in range(1, ITEMS + 1)],
@@ -77,9 +85,11 @@ def write_inputs(settings: Config) -> None:
     }
     with write_tables(settings.tables_dir, Spec("tables", 1)) as writer:
         writer.write_catalogue(SCHEMA_OF_TABLES, pa.table(items), pa.table(users))
-        writer.add_events(EVENTS.empty_table())
+        seen = [(u, item, time) for u in range(1, USERS + 1) for time, item in enumerate(history(u)) if item]
+        columns = [[user_id(u) for u, _, _ in seen], [item_id(i) for _, i, _ in seen], [time for _, _, time in seen]]
+        writer.add_events(pa.table(columns, schema=EVENTS))
     _write_vocabularies(settings)
-    _write_sequences(settings, rng)
+    _write_sequences(settings)
 
 
 def _write_vocabularies(settings: Config) -> None:
@@ -109,7 +119,7 @@ def history(user: int) -> list[int]:
     return np.random.default_rng(user).integers(0, TRAINED + 1, 3 + user % 9).tolist()
 
 
-def _write_sequences(settings: Config, rng: np.random.Generator) -> None:
+def _write_sequences(settings: Config) -> None:
     users = [u for u in range(1, USERS + 1) if history(u)]
     items = [history(u) for u in users]
     columns = {
@@ -136,7 +146,34 @@ def sources(workdir: Path) -> Sources:
     return Sources(model, tables, vocabularies, sequences)
 
 
-def make_bundle(workdir: Path, **export: object) -> Artifact:
+def make_bundle(workdir: Path, name: str = "default", **export: object) -> Artifact:
     """Publish a bundle under `workdir`."""
-    settings = config(workdir, **export)
+    settings = config(workdir, name, **export)
     return publish(settings.bundle_dir, Spec("bundle", 1), sources(workdir), settings.export)
+
+
+def make_retriever(workdir: Path, name: str, **export: object) -> Retriever:
+    """A retriever over a bundle published under `workdir`."""
+    return Retriever(Bundle.open(make_bundle(workdir, name, **export).path))
+
+
+@contextmanager
+def running_server(bundle: Path, log: Path, max_k: int = 1000) -> Iterator[str]:
+    """A server in a process of its own, on a free port; its URL, read from the line it prints when it is ready."""
+    code = (
+        "import sys; from pipeline.config import ServeConfig; from serving.app import serve\n"
+        "serve(sys.argv[1], ServeConfig(port=0, max_k=int(sys.argv[2])))"
+    )
+    command = [sys.executable, "-c", code, str(bundle), str(max_k)]
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT) as process,
+    ):
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert "http://" in line, f"the server did not start: {log.read_text()}"
+            yield line.split(" at ")[1].split(" ")[0]
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=30)
