@@ -1,6 +1,7 @@
 """The HTTP server over one bundle: FastAPI routes, every answer written as bytes by orjson."""
 
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -112,11 +113,22 @@ def serve(bundle_path: Path | str, limits: ServeConfig | None = None) -> None:
     limits = limits or ServeConfig()
     app = create_app(bundle_path, limits)
     listener = _listen(limits.host, limits.port)
-    port = listener.getsockname()[1]
     host = f"[{limits.host}]" if ":" in limits.host else limits.host
-    print(f"Serving {bundle_path} at http://{host}:{port} (docs at /docs). Stop with Ctrl-C.", flush=True)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
-    server.run(sockets=[listener])
+    url = f"http://{host}:{listener.getsockname()[1]}"
+    server = _Server(uvicorn.Config(app, log_level="warning", access_log=False))
+    server.greeting = f"Serving {bundle_path} at {url} (docs at /docs). Stop with Ctrl-C."
+    with suppress(KeyboardInterrupt):  # raised again by uvicorn once it has shut down
+        server.run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Prints a line when requests are answered and signals stop it in order."""
+
+    greeting = ""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        print(self.greeting, flush=True)
 
 
 def _listen(host: str, port: int) -> socket.socket:

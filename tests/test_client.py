@@ -1,0 +1,69 @@
+"""The Python client against a real server process."""
+
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+from serving_fixture import ITEMS, item_id
+
+from pipeline.errors import RequestError
+from serving.client import RetrievalClient
+from serving.errors import NotFoundError
+
+ODD = item_id(7)
+
+
+@pytest.fixture
+def client(server_url: str) -> Iterator[RetrievalClient]:
+    with RetrievalClient(server_url) as connected:
+        yield connected
+
+
+def test_every_call_is_the_one_of_the_http_api(client: RetrievalClient, server_url: str) -> None:
+    def get(path: str) -> object:
+        return httpx.get(f"{server_url}/v1/{path}").json()
+
+    assert client.item("i001") == get("items/i001")
+    assert client.user("u3", recent=2) == get("users/u3?recent=2")
+    assert client.similar("i001", k=4, fields=["price", "tags"]) == get("items/i001/similar?k=4&field=price&field=tags")
+    assert client.bundle() == get("bundle")
+    assert client.health() == get("health")
+    body = {"user_id": "u3", "history": ["i004"], "features": {"gender": "f"}, "k": 3, "exclude": ["i005"]}
+    body |= {"exclude_seen": False, "fields": ["price"]}
+    assert client.recommend(**body) == httpx.post(f"{server_url}/v1/recommend", json=body).json()
+
+
+def test_awkward_ids_survive_the_url(client: RetrievalClient) -> None:
+    assert client.item(ODD)["item_id"] == ODD
+    assert len(client.similar(ODD, k=5)["items"]) == 5
+
+
+def test_empty_history_is_sent_as_one(client: RetrievalClient) -> None:
+    assert client.recommend(history=[], k=3)["known_user"] is False
+
+
+@pytest.mark.parametrize("call", [lambda c: c.item("nope"), lambda c: c.user("nope"), lambda c: c.recommend("nope")])
+def test_unknown_ids_raise_not_found(client: RetrievalClient, call: Callable[[RetrievalClient], object]) -> None:
+    with pytest.raises(NotFoundError, match="'nope' is not in this bundle"):
+        call(client)
+
+
+def test_refused_request_raises_with_the_servers_message(client: RetrievalClient) -> None:
+    with pytest.raises(RequestError, match="`k` must be at most 200"):
+        client.recommend("u3", k=ITEMS)
+
+
+def test_no_server_raises_with_the_cure() -> None:
+    with (
+        RetrievalClient("http://127.0.0.1:9") as client,
+        pytest.raises(RequestError, match=r"no answer from http://127\.0\.0\.1:9.* Cure: start one"),
+    ):
+        client.health()
+
+
+def test_answer_of_something_else_raises_with_its_status(server_url: str) -> None:
+    with (
+        RetrievalClient(f"{server_url}/nowhere") as client,
+        pytest.raises(RequestError, match="Not Found"),
+    ):
+        client.health()

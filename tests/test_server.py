@@ -1,0 +1,227 @@
+"""The HTTP API of a real server process: answers, errors, limits, documentation."""
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+from serving_fixture import ITEMS, ROOT, TRAINED, USERS, history, item_id
+
+from pipeline.config import ServeConfig
+from pipeline.errors import ArtifactError, RequestError
+from serving.app import create_app, serve
+from serving.bundle import Bundle
+from serving.retriever import Query, Retriever
+from serving.schemas import (
+    BundleResponse,
+    ErrorResponse,
+    HealthResponse,
+    ItemResponse,
+    RecommendResponse,
+    SimilarResponse,
+    UserResponse,
+)
+
+ODD = item_id(7)
+
+
+def post(url: str, body: Any) -> httpx.Response:
+    return httpx.post(f"{url}/v1/recommend", json=body)
+
+
+def get(url: str, path: str, **params: Any) -> httpx.Response:
+    return httpx.get(f"{url}/v1/{path}", params=params)
+
+
+def assert_refused(response: httpx.Response, status: int, message: str) -> None:
+    """The answer is an error of the documented shape whose message holds a text."""
+    assert response.status_code == status
+    error = ErrorResponse.model_validate(response.json(), extra="forbid").error
+    assert message in error.message
+
+
+def test_recommend_answers_what_the_retriever_does(server_url: str, bundle_path: Path) -> None:
+    answer = RecommendResponse.model_validate(post(server_url, {"user_id": "u3", "k": 12}).json(), extra="forbid")
+    expected = Retriever(Bundle.open(bundle_path)).recommend(Query("u3", k=12))
+    assert [item.item_id for item in answer.items] == [item_id(int(i)) for i in expected.items]
+    assert [item.score for item in answer.items] == pytest.approx(expected.scores.tolist(), abs=1e-6)
+    assert (answer.known_user, answer.history_length) == (True, len(expected.history))
+
+
+def test_recommend_returns_titles_and_asked_fields(server_url: str) -> None:
+    body = {"history": [], "k": 200, "fields": ["price", "tags"]}
+    items = {item["item_id"]: item for item in post(server_url, body).json()["items"]}
+    index = next(i for i in range(1, ITEMS) if item_id(i) in items and i % 50 and (i - 1) % 10)
+    assert items[item_id(index)]["title"] == f"Title {index}"
+    assert items[item_id(index)]["fields"].keys() == {"price", "tags"}
+    assert items[item_id(index)]["fields"]["price"] == index - 1
+
+
+def test_recommend_by_history_and_features_reports_what_it_ignored(server_url: str) -> None:
+    body = {"history": [ODD, "nope"], "features": {"gender": "f", "age": 30, "interests": ["a"]}, "exclude": ["x"]}
+    answer = post(server_url, body).json()
+    assert answer["ignored"] == {"history": ["nope"], "exclude": ["x"]}
+    assert (answer["known_user"], answer["history_length"], len(answer["items"])) == (False, 1, 50)
+    assert ODD not in [item["item_id"] for item in answer["items"]]
+
+
+@pytest.mark.parametrize("name", [item_id(1), ODD])
+def test_similar_items(server_url: str, name: str) -> None:
+    response = get(server_url, f"items/{quote(name, safe='')}/similar", k=5, field=["category"])
+    answer = SimilarResponse.model_validate(response.json(), extra="forbid")
+    assert answer.item_id == name
+    assert len(answer.items) == 5
+    assert name not in [item.item_id for item in answer.items]
+    assert all(item.fields is not None and item.fields.keys() == {"category"} for item in answer.items)
+
+
+@pytest.mark.parametrize("index", [1, 7])
+def test_item_look_up(server_url: str, index: int) -> None:
+    response = get(server_url, f"items/{quote(item_id(index), safe='')}")
+    answer = ItemResponse.model_validate(response.json(), extra="forbid")
+    assert (answer.item_id, answer.title) == (item_id(index), f"Title {index}")
+    assert answer.train_events == TRAINED - index + 1
+
+
+def test_user_look_up(server_url: str) -> None:
+    answer = UserResponse.model_validate(get(server_url, "users/u4", recent=3).json(), extra="forbid")
+    assert [item.item_id for item in answer.recent] == [item_id(i) for i in history(5) if i][-3:]
+
+
+def test_bundle_info(server_url: str) -> None:
+    answer = BundleResponse.model_validate(get(server_url, "bundle").json(), extra="forbid")
+    assert (answer.items, answer.users, answer.max_k) == (ITEMS, USERS, 200)
+    assert answer.user_features == {"gender": "categorical", "age": "numeric", "interests": "multi"}
+    assert answer.counts["recall"]["value"] == 1.0
+
+
+def test_health(server_url: str) -> None:
+    answer = HealthResponse.model_validate(get(server_url, "health").json(), extra="forbid")
+    assert answer.status == "ok"
+    assert answer.bundle.startswith("run=")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({}, "give `user_id`, `history` or `features`"),
+        ({"user_id": "u1", "k": 0}, "body.k: Input should be greater than or equal to 1"),
+        ({"user_id": "u1", "k": 201}, "`k` must be at most 200"),
+        ({"user_id": "u1", "k": "5"}, "body.k: Input should be a valid integer"),
+        ({"user_id": 1}, "body.user_id: Input should be a valid string"),
+        ({"user_id": ""}, "body.user_id: String should have at least 1 character"),
+        ({"user_id": "u1", "kay": 5}, "body.kay: Extra inputs are not permitted"),
+        ({"history": "i001"}, "body.history: Input should be a valid list"),
+        ({"history": [1]}, "body.history.0: Input should be a valid string"),
+        ({"history": ["x"] * 10_001}, "body.history: List should have at most 10000 items"),
+        ({"history": [], "exclude": ["x"] * 10_001}, "body.exclude: List should have at most 10000 items"),
+        ({"features": {"gendr": "f"}}, "unknown feature 'gendr'. Did you mean `gender`?"),
+        ({"features": {"age": "old"}}, "feature `age` must be a finite number or null, not str"),
+        ({"features": {"age": {"years": 3}}}, "body.features.age: Input should be a string, a finite number"),
+        ({"features": {"age": True}}, "body.features.age: Input should be a string, a finite number"),
+        ({"history": [], "fields": ["prize"]}, "unknown item field 'prize'. Did you mean `price`?"),
+        ([], "body: Input should be a valid dictionary"),
+        (None, "body"),
+    ],
+)
+def test_impossible_request_is_refused(server_url: str, body: Any, message: str) -> None:
+    assert_refused(post(server_url, body), 422, message)
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b"{", 400),
+        (b"\xff\xfe", 400),
+        (b"[" * 100_000, 400),
+        (b'{"features":{"age":' + b"9" * 5000 + b"}}", 400),
+        (b'{"features":{"age":NaN}}', 422),
+        (b'{"features":{"age":1e999}}', 422),
+        (rb'{"history":["\ud800"]}', 422),
+        (rb'{"\ud800":1}', 422),
+        (rb'{"features":{"\ud800":"x"}}', 422),
+    ],
+)
+def test_malformed_body_is_refused(server_url: str, content: bytes, status: int) -> None:
+    response = httpx.post(f"{server_url}/v1/recommend", content=content, headers={"Content-Type": "application/json"})
+    assert_refused(response, status, "")
+
+
+def test_body_of_another_content_type_is_refused_with_the_cure(server_url: str) -> None:
+    response = httpx.post(f"{server_url}/v1/recommend", content=b'{"user_id":"u1"}')
+    assert_refused(response, 422, "Content-Type: application/json")
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("items/nope", "item 'nope' is not in this bundle"),
+        ("items/nope/similar", "item 'nope' is not in this bundle"),
+        ("users/nope", "user 'nope' is not in this bundle"),
+        ("nowhere", "Not Found"),
+    ],
+)
+def test_unknown_path_user_or_item_is_not_found(server_url: str, path: str, message: str) -> None:
+    assert_refused(get(server_url, path), 404, message)
+
+
+def test_unknown_user_without_more_is_not_found(server_url: str) -> None:
+    assert_refused(post(server_url, {"user_id": "stranger"}), 404, "Cure: give `history` or `features`")
+
+
+@pytest.mark.parametrize("k", ["0", "201", "many"])
+def test_impossible_k_of_similar_is_refused(server_url: str, k: str) -> None:
+    assert_refused(get(server_url, "items/i001/similar", k=k), 422, "k")
+
+
+def test_openapi_documents_every_response(server_url: str) -> None:
+    paths = httpx.get(f"{server_url}/openapi.json").json()["paths"]
+    documented = {
+        path: operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[1]
+        for path, operations in paths.items()
+        for operation in operations.values()
+    }
+    assert documented == {
+        "/v1/recommend": "RecommendResponse",
+        "/v1/items/{item_id}": "ItemResponse",
+        "/v1/items/{item_id}/similar": "SimilarResponse",
+        "/v1/users/{user_id}": "UserResponse",
+        "/v1/bundle": "BundleResponse",
+        "/v1/health": "HealthResponse",
+    }
+    for operations in paths.values():
+        for operation in operations.values():
+            assert operation["responses"]["422"]["content"]["application/json"]["schema"]["$ref"].endswith(
+                "/ErrorResponse"
+            )
+
+
+def test_missing_bundle_is_refused_before_anything_listens(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="no bundle artefact"):
+        create_app(tmp_path / "nowhere")
+
+
+def test_taken_port_is_refused_with_the_cure(bundle_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(RequestError, match=rf"cannot serve at 127\.0\.0\.1:{port}: .* another `serve\.port`"):
+            serve(bundle_path, ServeConfig(port=port))
+
+
+def test_interrupt_stops_the_server_quietly(bundle_path: Path) -> None:
+    code = "import sys; from pipeline.config import ServeConfig; from serving.app import serve\n"
+    code += "serve(sys.argv[1], ServeConfig(port=0))"
+    command = [sys.executable, "-c", code, str(bundle_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        assert re.search(r"Serving .* at http://127\.0\.0\.1:\d+", process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert "Traceback" not in errors
+    assert process.returncode == 0
