@@ -145,7 +145,7 @@ Examples:
 def train(config: ConfigOption = None, settings: SetOption = None, debug: DebugOption = False) -> None:
     """Train the two towers.
 
-    The checkpoint with the best validation HIT is kept. A run that was interrupted goes on where it stopped.
+    The weights with the best validation HIT are kept; training stops when it no longer gets better.
     """
     stages.run("train", _load(config, settings))
 
