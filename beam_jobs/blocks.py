@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.split import order_by
+
 # Fixed: the partition of a string must be the same in every process, on every machine, on every day.
 HASH_KEY = "twotower-blocks1"
 
@@ -36,14 +38,14 @@ def unpack(block: bytes) -> pa.Table:
     return pa.ipc.open_stream(pa.py_buffer(block)).read_all()
 
 
-def concat(blocks: Iterable[bytes]) -> pa.Table | None:
-    """All blocks as one table with one dictionary per string column; None when there is no block.
+def concat(blocks: Iterable[bytes]) -> pa.Table:
+    """All blocks (one at least) as one table, with one dictionary per string column.
 
     Shuffles deliver in any order: the blocks are sorted by their bytes, so that the result depends on the
     content alone.
     """
     tables = [unpack(block) for block in sorted(blocks)]
-    return pa.concat_tables(tables).unify_dictionaries().combine_chunks() if tables else None
+    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
 
 
 def string_hash(values: pa.Array) -> np.ndarray:
@@ -107,22 +109,16 @@ def read_row_group(source: tuple[str, int], strings: list[str] | None = None) ->
 
 
 def sum_by_key(keys: np.ndarray, values: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct keys, ascending, and the sum of the values of each (None: 1 each).
+    """Sort and run-length: the distinct keys, ascending, and the sum of the values of each (None: 1 each).
 
-    keys: int64 [n], >= 0. Sums of integers are int64; sums of floats are float64, added in the order of the rows.
+    keys: int64 [n], >= 0; values: integers >= 0, or floats. Sums of integers are int64; sums of floats are
+    float64, added in the order of the rows.
     """
-    if len(keys) and keys.max() < 4 * len(keys):  # dense: counting costs less than sorting
-        counts = np.bincount(keys)
-        distinct = np.flatnonzero(counts)
-        if values is None:
-            return distinct, counts[distinct]
-        sums = np.bincount(keys, weights=values)[distinct]  # float64: exact for integers up to 2^53
-        return distinct, sums if values.dtype.kind == "f" else sums.astype(np.int64)
     if values is None:
         keys = np.sort(keys)
         starts = run_starts(keys)
         return keys[starts], np.diff(starts, append=len(keys))
-    order = np.argsort(keys, kind="stable")
+    order = order_by(keys)
     keys = keys[order]
     starts = run_starts(keys)
     wide = np.float64 if values.dtype.kind == "f" else np.int64
@@ -149,7 +145,7 @@ def sum_strings(tables: Iterable[pa.Table]) -> pa.Table:
     return summed.take(pc.sort_indices(summed, sort_keys=[("count", "descending"), ("value", "ascending")]))
 
 
-def write_part(path: Path | str, write: Callable[[str], None]) -> None:
+def write_part(path: Path | str, write: Callable[[str], object]) -> None:
     """Call `write` with a name aside and rename it to `path`: a retried worker replaces, never mixes."""
     path = Path(path)
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")

@@ -11,7 +11,7 @@ import pyarrow as pa
 from beam_jobs import blocks
 from beam_jobs.job import count
 from pipeline.config import SplitConfig
-from pipeline.split import cut, order_events, time_bounds
+from pipeline.split import cut, order_by, order_events, time_bounds
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,24 @@ class Events:
             return np.ones(len(self.users), dtype=bool)
         if split.kind == "time":
             return self.timestamps < time_bounds(split)[0]
-        order = self.ordered(np.arange(len(self.user_ids)))
+        return self._train_rows_by_order(split)
+
+    def _train_rows_by_order(self, split: SplitConfig) -> np.ndarray:
         lengths = self.per_user()
         offsets = np.concatenate(([0], np.cumsum(lengths)))
-        train_end, _ = cut(self.timestamps[order], offsets, split)
-        rows = np.empty(len(order), dtype=bool)
-        rows[order] = np.arange(len(order)) - np.repeat(offsets[:-1], lengths) < np.repeat(train_end, lengths)
+        timestamps = self.timestamps[order_by(self.users, self.timestamps - self.timestamps.min(initial=0))]
+        train_end, _ = cut(timestamps, offsets, split)
+        # Only a tie that the cut falls into needs the (costly) tie breaker: order the events from there on.
+        held = train_end < lengths
+        since = np.full(len(lengths), np.iinfo(np.int64).max)
+        since[held] = timestamps[(offsets[:-1] + train_end)[held]]
+        late = np.flatnonzero(self.timestamps >= since[self.users])
+        events = self.select(late)
+        order = events.ordered(np.arange(len(lengths)))
+        ends = np.cumsum(events.per_user())
+        from_end = ends[events.users[order]] - np.arange(len(order))  # 1 = the user's last event
+        rows = np.ones(len(self.users), dtype=bool)
+        rows[late[order]] = from_end > (lengths - train_end)[events.users[order]]
         return rows
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import apache_beam as beam
+import numpy as np
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 from tqdm import tqdm
@@ -36,7 +37,7 @@ def run_pipeline(build: Callable[[beam.Pipeline], object], pipeline_args: Sequen
     return {c.key.metric.name: c.result for c in counters if c.key.metric.namespace == NAMESPACE}
 
 
-def count(name: str, amount: int) -> None:
+def count(name: str, amount: int | np.integer) -> None:
     """Add to a counter of the running job; `run_pipeline` returns it."""
     Metrics.counter(NAMESPACE, name).inc(int(amount))
 

@@ -18,7 +18,7 @@ from apache_beam import pvalue
 from beam_jobs import blocks
 from beam_jobs.job import count, main, run_pipeline
 from pipeline.artifacts import Artifact, Spec, create, current, open_artifact
-from pipeline.catalogue import Vocabularies, encode_field, values_type
+from pipeline.catalogue import Vocabularies, encode_field
 from pipeline.config import Config
 from pipeline.tables import FieldSchema, Tables
 
@@ -118,7 +118,7 @@ class CountPairs(beam.DoFn):
     def process(self, element: tuple[tuple[str, int] | None, int]) -> Iterator[tuple[int, bytes]]:
         source, weight = element
         if source is None:
-            table = pa.table([pa.nulls(1, values_type(f)) for f in self.fields], names=[f.name for f in self.fields])
+            table = pa.table([pa.nulls(1, f.arrow_type) for f in self.fields], names=[f.name for f in self.fields])
         else:
             table = blocks.read_row_group(source)
         count("items", len(table) * weight)
@@ -152,8 +152,7 @@ def build(pipeline: beam.Pipeline, tables: Tables, vocabularies: Vocabularies, f
     items = vocabularies.items.size - 1
     outside = items - tables.artifact.counts["items"]
     sources: list[tuple[tuple[str, int] | None, int]] = [(source, 1) for source in known]
-    nothing = pa.chunked_array([pa.nulls(0)])
-    sizes = [encode_field(nothing.cast(values_type(f)), f, "item", vocabularies)[0].size for f in fields]
+    sizes = [encode_field(pa.chunked_array([], f.arrow_type), f, "item", vocabularies)[0].size for f in fields]
     entries = (
         pipeline
         | "row groups" >> beam.Create([*sources, *([(None, outside)] if outside else [])])

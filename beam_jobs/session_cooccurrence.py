@@ -20,12 +20,11 @@ from pipeline.artifacts import Artifact, Spec, create, current, open_artifact
 from pipeline.catalogue import MISSING, Vocabularies, item_table
 from pipeline.config import Config, SessionConfig
 from pipeline.errors import ConfigError, nearest
+from pipeline.split import order_by
 from pipeline.tables import Tables
 
 KIND, VERSION = "session_cooccurrence", 1
-SCHEMA = pa.schema(
-    [("item", pa.int32()), ("neighbours", pa.list_(pa.int32())), ("weights", pa.list_(pa.float32()))]
-)
+SCHEMA = pa.schema([("item", pa.int32()), ("neighbours", pa.list_(pa.int32())), ("weights", pa.list_(pa.float32()))])
 PAIRS_AT_ONCE = 4_000_000
 """Bounds the memory of a worker: a session of 200 items has 20,000 pairs."""
 
@@ -52,15 +51,15 @@ def positions(groups: np.ndarray) -> np.ndarray:
     return np.arange(len(groups)) - np.repeat(starts, np.diff(starts, append=len(groups)))
 
 
-def pair_keys(session: np.ndarray, items: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """min * size + max of every two items that share a session, in chunks of about PAIRS_AT_ONCE.
+def pair_keys(session: np.ndarray, items: np.ndarray, size: int, at_once: int = PAIRS_AT_ONCE) -> Iterator[np.ndarray]:
+    """min * size + max of every two items that share a session, in chunks of about `at_once` pairs.
 
     session: ascending; items: int [n], distinct within a session, below size.
     """
     starts = blocks.run_starts(session)
     lengths = np.diff(starts, append=len(session))
-    chunk = np.cumsum(lengths * (lengths - 1) // 2) // PAIRS_AT_ONCE  # [sessions]
-    for first, stop in zip(blocks.run_starts(chunk), [*blocks.run_starts(chunk)[1:], len(starts)], strict=True):
+    firsts = blocks.run_starts(np.cumsum(lengths * (lengths - 1) // 2) // at_once)  # first session of each chunk
+    for first, stop in zip(firsts, np.append(firsts, len(starts))[1:], strict=True):
         inside = slice(starts[first], starts[first] + lengths[first:stop].sum())
         after = np.repeat(starts[first:stop] + lengths[first:stop] - 1, lengths[first:stop])
         yield _chunk_keys(items[inside].astype(np.int64), after - np.arange(inside.start, inside.stop), size)
@@ -104,7 +103,8 @@ def same_category(column: np.ndarray, missing: int, a: np.ndarray, b: np.ndarray
 
 def rank_neighbours(item: np.ndarray, neighbour: np.ndarray, weight: np.ndarray, top_n: int) -> pa.Table:
     """The `top_n` heaviest neighbours of each item (SCHEMA), by weight, largest first, then by index."""
-    order = np.lexsort((neighbour, -weight, item))
+    lightness = len(weight) - np.searchsorted(np.unique(weight), weight)
+    order = order_by(item, lightness, neighbour)
     order = order[positions(item[order]) < top_n]
     starts = blocks.run_starts(item[order])
     offsets = pa.array(np.append(starts, len(order)), pa.int32())

@@ -51,7 +51,7 @@ def write_sequences(table: pa.Table, path: str) -> None:
     ends = np.cumsum(table["items"].combine_chunks().value_lengths().to_numpy())
     stops = np.flatnonzero(np.diff(ends // EVENTS_PER_GROUP, append=-1)) + 1
     with pq.ParquetWriter(path, SCHEMA) as writer:
-        for start, stop in zip([0, *stops[:-1]], stops, strict=True):
+        for start, stop in zip(np.append(0, stops)[:-1], stops, strict=True):
             writer.write_table(table.slice(start, stop - start))
 
 

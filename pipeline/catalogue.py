@@ -180,7 +180,7 @@ def _field_table(
         if field.kind == "title":
             continue
         kind, values = encode_field(table[field.name], field, side, vocabularies)
-        _, missing = encode_field(pa.chunked_array([pa.nulls(1, values_type(field))]), field, side, vocabularies)
+        _, missing = encode_field(pa.chunked_array([pa.nulls(1, field.arrow_type)]), field, side, vocabularies)
         column = np.zeros((size, *values.shape[1:]), dtype=np.int32)
         if missing.ndim == 2:
             column[:, 0] = missing[0, 0]
@@ -191,8 +191,3 @@ def _field_table(
         encoded.append(kind)
         columns[field.name] = column
     return FieldTable(tuple(encoded), columns)
-
-
-def values_type(field: FieldSchema) -> pa.DataType:
-    """The Arrow type of a field's column in the tables."""
-    return {"numeric": pa.float64(), "multi": pa.list_(pa.string())}.get(field.kind, pa.string())

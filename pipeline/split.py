@@ -54,7 +54,8 @@ def order_by(*keys: np.ndarray) -> np.ndarray:
         return np.lexsort(keys[::-1])
     packed = np.zeros(rows, dtype=np.int64)
     for key, width in zip((*keys, np.arange(rows)), widths, strict=True):
-        packed = (packed << width) | key
+        packed <<= width
+        packed |= key
     packed.sort()
     return packed & ((1 << widths[-1]) - 1)
 

@@ -1,55 +1,42 @@
-"""Canonical tables made in a test, in the format the importers write, and small random logs."""
+"""Canonical tables made in a test, small random logs, and a config on them."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pytest
 
-from pipeline.artifacts import Spec, create
+from pipeline import tables
+from pipeline.artifacts import Spec
 from pipeline.config import Config
+from pipeline.tables import EVENTS, FieldSchema, Schema
 
-ARROW_TYPES = {"numeric": pa.float64(), "multi": pa.list_(pa.string())}
 
-
-def write_tables(
-    path: Path,
+def write_log(
+    config: Config,
     events: pd.DataFrame,
-    items: dict[str, list],
-    users: dict[str, list],
-    item_fields: dict[str, str] | None = None,
-    user_fields: dict[str, str] | None = None,
-    row_group_size: int = 1_000_000,
-    buckets: int = 3,
+    schema: Schema | None = None,
+    items: dict | None = None,
+    users: dict | None = None,
 ) -> None:
-    """Write a tables artefact. events: user_id, item_id, timestamp; *_fields: kind by name."""
-    item_fields, user_fields = item_fields or {}, user_fields or {}
-    spec = Spec("tables", 1, config={"content": repr((events.to_csv(), items, users))})
-    with create(path, spec) as draft:
-        (draft.dir / "events").mkdir()
-        columns = [
-            pa.array(events["user_id"].tolist(), pa.string()),
-            pa.array(events["item_id"].tolist(), pa.string()),
-            pa.array(events["timestamp"].tolist(), pa.int64()),
-        ]
-        log = pa.table(columns, names=["user_id", "item_id", "timestamp"])
-        half = len(log) // 2
-        for number, part in enumerate((log.slice(0, half), log.slice(half))):
-            pq.write_table(part, draft.dir / f"events/part-{number:05d}.parquet", row_group_size=row_group_size)
-        for name, rows, fields in (("item", items, item_fields), ("user", users, user_fields)):
-            types = {f"{name}_id": pa.string(), **{f: ARROW_TYPES.get(k, pa.string()) for f, k in fields.items()}}
-            table = pa.table({c: pa.array(rows.get(c, []), t) for c, t in types.items()})
-            pq.write_table(table, draft.dir / f"{name}s.parquet", row_group_size=row_group_size)
-        schema = {
-            f"{name}_fields": [{"name": n, "kind": k, "buckets": buckets} for n, k in fields.items()]
-            for name, fields in (("item", item_fields), ("user", user_fields))
-        }
-        (draft.dir / "schema.json").write_text(json.dumps(schema), encoding="utf-8")
-        (draft.dir / "rejects.csv").write_text("source,line,reason,content\n", encoding="utf-8")
-        draft.counts.update(events=len(events), items=len(items["item_id"]), users=len(users["user_id"]), rejected={})
+    """Write the tables of `config`; items and users hold a list per column (None: the source has none)."""
+    schema = schema or Schema()
+    catalogue = [
+        None if rows is None else pa.table({f.name: pa.array(rows[f.name], f.type) for f in arrow})
+        for rows, arrow in ((items, schema.items()), (users, schema.users()))
+    ]
+    spec = Spec(tables.KIND, tables.VERSION, config={"content": repr((events.to_csv(), schema, items, users))})
+    with tables.write_tables(config.tables_dir, spec) as writer:
+        writer.write_catalogue(schema, *catalogue)
+        writer.add_events(pa.table({f.name: pa.array(events[f.name].tolist(), f.type) for f in EVENTS}))
+
+
+def small_parts(monkeypatch: pytest.MonkeyPatch, row_group: int = 64) -> None:
+    """Make the writer cut the tables into several row groups and parts, as a large log would be."""
+    monkeypatch.setattr(tables, "ROW_GROUP", row_group)
+    monkeypatch.setattr(tables, "PART_ROWS", 4 * row_group)
 
 
 def random_log(seed: int, events: int = 400, users: int = 30, items: int = 25, seconds: int = 40_000) -> pd.DataFrame:
@@ -59,12 +46,45 @@ def random_log(seed: int, events: int = 400, users: int = 30, items: int = 25, s
         {
             "user_id": [f"u{i}" for i in random.integers(0, users, events)],
             "item_id": [f"i{i}" for i in (items * random.random(events) ** 2).astype(int)],
-            "timestamp": random.integers(0, seconds, events) // 300 * 300,
+            "timestamp": 1_700_000_000 + random.integers(0, seconds, events) // 300 * 300,
         }
     )
 
 
+SCHEMA = Schema(
+    (
+        FieldSchema("genre", "categorical"),
+        FieldSchema("tags", "multi"),
+        FieldSchema("year", "numeric", buckets=3),
+        FieldSchema("title", "title"),
+    ),
+    (FieldSchema("country", "categorical"), FieldSchema("age", "numeric", buckets=2)),
+)
+
+
+def random_catalogue(seed: int, items: int = 20, users: int = 30) -> tuple[dict[str, list], dict[str, list]]:
+    """Rows of SCHEMA for items i0.. and users u0..; values repeat, and some are missing."""
+    random = np.random.default_rng(seed)
+
+    def choose(values: list, n: int) -> list:
+        return [values[i] for i in random.integers(0, len(values), n)]
+
+    item_rows = {
+        "item_id": [f"i{i}" for i in range(items)],
+        "genre": choose(["drama", "crime", "comedy", "", None], items),
+        "tags": [choose(["a", "b", "c", "d"], n) for n in random.integers(0, 4, items)],
+        "year": choose([1990.0, 1995.0, 2001.0, 2020.0, None], items),
+        "title": choose(["A river", "The old house", "Space", ""], items),
+    }
+    user_rows = {
+        "user_id": [f"u{i}" for i in range(users)],
+        "country": choose(["de", "fr", ""], users),
+        "age": choose([18.0, 30.0, 44.0, None], users),
+    }
+    return item_rows, user_rows
+
+
 def small_config(workdir: Path, **sections: Any) -> Config:
-    """A config on `workdir` with leave-last-out and 3 partitions unless said otherwise."""
+    """A config on `workdir`: leave-last-out and 3 partitions unless said otherwise."""
     sections.setdefault("prepare", {"partitions": 3})
     return Config.model_validate({"workdir": str(workdir), **sections})
