@@ -62,7 +62,7 @@ def run(config: Config, phase: Phase = "test") -> Artifact:
     rankings = {part: {"model": ranked[part], **others.rankings[part]} for part in parts}
     with create(path, spec) as draft:
         labels = {"model": config.name, **others.labels}
-        report.write(draft.dir, report.build(config, phase, labels, parts, rankings), parts, rankings)
+        report.write(draft.dir, report.build(config, phase, labels, parts, rankings), rankings)
         write_per_user(draft.dir / "per_user.parquet", parts["trained"], rankings["trained"])
         draft.counts.update(users=len(parts["trained"]), pairs=len(parts["trained"].target_items))
     return open_artifact(path, KIND, VERSION)

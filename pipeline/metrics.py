@@ -18,6 +18,12 @@ def hits(ranks: np.ndarray, n: int) -> np.ndarray:
     return (ranks <= n).astype(np.float64)
 
 
+def hit_curve(ranks: np.ndarray, depth: int) -> np.ndarray:
+    """HIT@1 .. HIT@depth, averages over pairs: int32 [T] -> float64 [depth]."""
+    listed = ranks[ranks <= depth]
+    return np.cumsum(np.bincount(listed, minlength=depth + 1)[1:]) / len(ranks)
+
+
 def recall(ranks: np.ndarray, offsets: np.ndarray, k: int) -> np.ndarray:
     """Recall@k of each user: the share of the user's targets among the first k.
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
-from pipeline.metrics import DECILES
+from pipeline.metrics import DECILES, hit_curve
 from pipeline.ranking import Ranking
 
 # From Okabe and Ito's colours, which people with any colour vision can tell apart; the first is the model's.
@@ -16,14 +16,13 @@ COLOURS = ["#0072B2", "#D55E00", "#E69F00", "#009E73", "#CC79A7", "#56B4E9"]
 INK, FAINT = "#333333", "#E4E4E4"
 
 
-def hit_curve(path: Path, labels: dict[str, str], rankings: dict[str, Ranking], at: list[int]) -> None:
+def hits_over_n(path: Path, labels: dict[str, str], rankings: dict[str, Ranking], at: list[int]) -> None:
     """HIT@N for every N up to the largest of `at`, a line per scorer."""
     figure = Figure(figsize=(7, 4.6), layout="constrained")
     axes = figure.subplots()
     depth = max(at)
     for place, (name, ranking) in enumerate(rankings.items()):
-        curve = _hit_at_every_n(ranking, depth)
-        axes.plot(np.arange(1, depth + 1), curve, label=labels[name], **_line(place, name))
+        axes.plot(np.arange(1, depth + 1), hit_curve(ranking.ranks, depth), label=labels[name], **_line(place, name))
     axes.set_xscale("log")
     axes.set_xlim(1, max(2, depth))
     axes.set_ylim(bottom=0)
@@ -36,7 +35,7 @@ def hit_curve(path: Path, labels: dict[str, str], rankings: dict[str, Ranking], 
     figure.savefig(path, dpi=150)
 
 
-def deciles(path: Path, labels: dict[str, str], content: dict[str, Any], n: int) -> None:
+def hits_over_popularity(path: Path, labels: dict[str, str], content: dict[str, Any], n: int) -> None:
     """HIT@n by the popularity decile of the target, above the number of pairs in each decile.
 
     Args: content: the figures of one part, see `report.describe` and `report.measure`.
@@ -59,12 +58,6 @@ def deciles(path: Path, labels: dict[str, str], content: dict[str, Any], n: int)
     below.tick_params(axis="x", labelsize=8)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", frameon=False, ncols=2, labelcolor=INK)
     figure.savefig(path, dpi=150)
-
-
-def _hit_at_every_n(ranking: Ranking, depth: int) -> np.ndarray:
-    """float64 [depth]: HIT@1 .. HIT@depth."""
-    listed = ranking.ranks[ranking.ranks <= depth]
-    return np.cumsum(np.bincount(listed, minlength=depth + 1)[1:]) / len(ranking.ranks)
 
 
 def _line(place: int, name: str) -> dict[str, Any]:

@@ -103,14 +103,12 @@ def _mean(values: np.ndarray) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
-def write(
-    folder: Path, figures: dict[str, Any], parts: dict[str, EvaluationSet], rankings: dict[str, Rankings]
-) -> None:
+def write(folder: Path, figures: dict[str, Any], rankings: dict[str, Rankings]) -> None:
     """Write report.json, report.md and the plots into `folder`."""
     (folder / "report.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
     labels, headline = figures["labels"], figures["headline"]
-    plots.hit_curve(folder / "hit_curve.png", labels, rankings["trained"], figures["at"])
-    plots.deciles(folder / "deciles.png", labels, figures["parts"]["trained"], headline)
+    plots.hits_over_n(folder / "hit_curve.png", labels, rankings["trained"], figures["at"])
+    plots.hits_over_popularity(folder / "deciles.png", labels, figures["parts"]["trained"], headline)
     (folder / "report.md").write_text(markdown(figures), encoding="utf-8")
 
 

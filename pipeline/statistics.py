@@ -1,6 +1,7 @@
 """How sure a figure is: the bootstrap over users, and runs of several seeds against a base."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,7 @@ from pipeline.evaluation_set import slices
 from pipeline.metrics import UNRANKED, average_precision, hits, recall, sum_by_user
 
 DRAWS_AT_ONCE = 1 << 22
+_LEADING_ZERO = re.compile(r"(?<!\d)0\.")
 
 
 @dataclass(frozen=True)
@@ -190,14 +192,16 @@ def mean_and_deviation(values: Sequence[float]) -> str:
 
 def format_figure(value: float | None, digits: int = 4) -> str:
     """`.1402`: without the leading zero, as in the field's tables; a dash for None."""
-    return "-" if value is None else f"{value:.{digits}f}".replace("0.", ".", 1)
+    return "-" if value is None else _LEADING_ZERO.sub(".", f"{value:.{digits}f}")
 
 
 def format_difference(interval: Interval) -> str:
     """`+.0021 [-.0003, +.0045]`, in bold when the interval excludes 0."""
     if interval.mean is None:
         return "-"
-    mean, low, high = (f"{value:+.4f}".replace("0.", ".", 1) for value in (interval.mean, interval.low, interval.high))
+    mean, low, high = (
+        _LEADING_ZERO.sub(".", f"{value:+.4f}") for value in (interval.mean, interval.low, interval.high)
+    )
     text = f"{mean} [{low}, {high}]"
     return f"**{text}**" if interval.excludes_zero else text
 
