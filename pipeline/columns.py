@@ -19,7 +19,7 @@ TIME_END = 4_102_444_800
 
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 # Up to 19 digits as long as they fit int64; anything longer goes through float64 and is out of range anyway.
-_INTEGER = r"^[+-]?0*(\d{1,18}|[1-8]\d{18})$"
+_INTEGER = r"^-?0*(\d{1,18}|[1-8]\d{18})$"
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _RELATIVE_TIME = r"(?i)^(now|today)$"
 _EXACT_FLOAT = 2.0**53

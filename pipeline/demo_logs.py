@@ -45,8 +45,8 @@ BRAND_SHARES, BRAND_PRICES = (0.4, 0.3, 0.2, 0.1), (0.9, 0.7, 1.3, 1.8)
 INTEREST_NUMBERS, INTEREST_SHARES = (0.25, 0.35, 0.25, 0.15), (0.45, 0.27, 0.17, 0.11)
 """How many users have 1, 2, 3, 4 interests, and how often each comes up."""
 MAX_INTERESTS, MAX_SESSION, MEAN_SESSION, MIN_DRAWS = 4, 20, 5, 8
-OVERSAMPLING = 2.0
-"""Clicks drawn per event wanted, since repeated ones fall out."""
+OVERSAMPLING = (2.0, 4.0, 8.0)
+"""Clicks drawn per event wanted, since repeated ones fall out; more when too many did."""
 DAY = 86_400
 
 
@@ -104,7 +104,10 @@ def generate(config: DemoSourceConfig) -> DemoLogs:
     random = np.random.default_rng(config.seed)
     items, item_table = _items(random, config.items)
     interests, user_table = _users(random, config.users, items)
-    users, clicked, times = _events(random, config, items, interests)
+    for oversampling in OVERSAMPLING:
+        users, clicked, times = _events(random, config, items, interests, oversampling)
+        if len(times) == config.events:
+            break
     columns = (user_table["user_id"].take(pa.array(users)), item_table["item_id"].take(pa.array(clicked)))
     return DemoLogs(pa.table([*columns, pa.array(times)], schema=EVENTS), item_table, user_table)
 
@@ -189,10 +192,10 @@ def _users(random: np.random.Generator, n: int, items: _Items) -> tuple[np.ndarr
 
 
 def _events(
-    random: np.random.Generator, config: DemoSourceConfig, items: _Items, interests: np.ndarray
+    random: np.random.Generator, config: DemoSourceConfig, items: _Items, interests: np.ndarray, oversampling: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """User, item and Unix second of each event, int64 [events], ordered by time."""
-    owner, day, length = _sessions(random, config)
+    owner, day, length = _sessions(random, config, oversampling)
     topic = interests[owner, random.choice(MAX_INTERESTS, len(owner), p=INTEREST_SHARES)]
     clicked, times = _clicks(random, items, topic, START + day * DAY, length)
     inside = np.arange(MAX_SESSION) < length[:, None]  # (sessions, MAX_SESSION)
@@ -206,10 +209,12 @@ def _events(
     return users[kept], clicked[kept], times[kept]
 
 
-def _sessions(random: np.random.Generator, config: DemoSourceConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _sessions(
+    random: np.random.Generator, config: DemoSourceConfig, oversampling: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Owner, day and length of each session, int64 [sessions]; a user's sessions lie on different days."""
     activity = random.lognormal(0.0, 0.7, config.users)
-    draws = np.maximum(MIN_DRAWS, np.ceil(activity / activity.sum() * config.events * OVERSAMPLING)).astype(np.int64)
+    draws = np.maximum(MIN_DRAWS, np.ceil(activity / activity.sum() * config.events * oversampling)).astype(np.int64)
     sessions = np.clip(draws // MEAN_SESSION, 1, config.days)
     owner = np.repeat(np.arange(config.users), sessions)
     first = np.cumsum(sessions) - sessions

@@ -80,7 +80,7 @@ def _open(path: Path, name: str, required: list[str]) -> AtomicFile:
     names: list[str] = []
     types: dict[str, str] = {}
     for cell in read_header(path, name, DIALECT):
-        column, colon, kind = cell.rpartition(":")
+        column, colon, kind = cell.partition(":")
         if not colon or kind not in KINDS:
             raise InputError(
                 f"{name}:1: the header must hold tab-separated `name:type` with a type of {list(KINDS)}, "

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.config import FieldConfig, SourceConfig, TableSourceConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, InputError
 from pipeline.ingest import EventColumns, FieldColumn, ingest_catalogue, ingest_events, require_columns
 from pipeline.read_delimited import Dialect, read_delimited, read_header
 from pipeline.read_jsonl import read_jsonl, read_keys
@@ -40,6 +40,11 @@ class TableFile:
     def blocks(self, account: Account, wanted: dict[str, str]) -> Iterator[Block]:
         """Read the wanted columns (use -> name). Raises InputError when one is missing."""
         names, needed = self.columns(), list(dict.fromkeys(wanted.values()))
+        if self.format == "csv" and len(names) == 1 and (other := set(names[0]) & set(",;\t|")):
+            raise InputError(
+                f"{self.name}:1: there is one column only, {names[0]!r}. "
+                f"Cure: set `source.table.delimiter`, maybe to {min(other)!r}"
+            )
         require_columns(f"{self.name}:1", names, wanted)
         if self.format == "csv":
             return read_delimited(self.path, account, self._dialect, names, needed, header=True)

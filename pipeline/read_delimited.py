@@ -48,7 +48,8 @@ def read_delimited(
 ) -> Iterator[Block]:
     """Read the columns `wanted` of a file whose columns are `names`.
 
-    Rejects `undecodable_bytes`, `wrong_number_of_columns` and `unclosed_quote`; blank lines are filtered.
+    Rejects `undecodable_bytes`, `wrong_number_of_columns` and `malformed_quotes` (not closed, not doubled inside a
+    quoted value, or around more than csv.field_size_limit() characters); blank lines are filtered.
     """
     wanted = list(wanted)
     places = [names.index(name) for name in wanted]
@@ -104,16 +105,16 @@ def _split(
     if dialect.quotes:
         quoted = pc.match_substring(texts, '"').to_numpy(zero_copy_only=False)
     rows, cells = _split_plain(texts, np.flatnonzero(~quoted), dialect.delimiter, width, places)
-    unclosed = np.empty(0, dtype=np.int64)
+    malformed = np.empty(0, dtype=np.int64)
     if quoted.any():
-        more, more_cells, unclosed = _split_quoted(texts, np.flatnonzero(quoted), dialect.delimiter, width, places)
+        more, more_cells, malformed = _split_quoted(texts, np.flatnonzero(quoted), dialect.delimiter, width, places)
         rows = np.concatenate((rows, more))
         order = np.argsort(rows)
         rows = rows[order]
         cells = [pa.concat_arrays(both).take(pa.array(order)) for both in zip(cells, more_cells, strict=True)]
     if len(rows) < len(texts):
         bad = np.setdiff1d(np.arange(len(texts)), rows, assume_unique=True)
-        reasons = np.where(np.isin(bad, unclosed), "unclosed_quote", "wrong_number_of_columns")
+        reasons = np.where(np.isin(bad, malformed), "malformed_quotes", "wrong_number_of_columns")
         content = texts.take(pa.array(bad)).to_pylist()
         account.reject(list(zip(numbers[bad].tolist(), reasons.tolist(), content, strict=True)))
         numbers, texts = numbers[rows], texts.take(pa.array(rows))
@@ -133,19 +134,19 @@ def _split_plain(
 def _split_quoted(
     texts: pa.Array, rows: np.ndarray, delimiter: str, width: int, places: list[int]
 ) -> tuple[np.ndarray, list[pa.Array], np.ndarray]:
-    """As _split_plain for records with quotes; and third, those in which a quote does not close."""
+    """As _split_plain for records with quotes; and third, those whose quotes are malformed."""
     parsed = _parse_quoted(texts.take(pa.array(rows)).to_pylist(), delimiter)
-    unclosed = rows[[cells is None for cells in parsed]]
+    malformed = rows[[cells is None for cells in parsed]]
     fits = [cells is not None and len(cells) == width for cells in parsed]
     good = [cells for cells in parsed if cells is not None and len(cells) == width]
-    return rows[fits], [pa.array([cells[place] for cells in good], texts.type) for place in places], unclosed
+    return rows[fits], [pa.array([cells[place] for cells in good], texts.type) for place in places], malformed
 
 
 def _parse_quoted(records: list[str], delimiter: str) -> list[list[str] | None]:
-    """CSV records -> their cells; None for a quote that does not close within its record."""
-    # An open quote swallows the records after it, so that fewer rows come back; the last has one to swallow too.
+    """CSV records -> their cells; None where the quotes are malformed."""
+    # An open quote swallows what follows, so that fewer rows come back; the last record has something to swallow too.
     try:
-        rows = list(csv.reader(chain(records, ["end"]), delimiter=delimiter))
+        rows = list(csv.reader(chain(records, ["end"]), delimiter=delimiter, strict=True))
     except csv.Error:
         rows = []
     if len(rows) == len(records) + 1:
@@ -155,8 +156,8 @@ def _parse_quoted(records: list[str], delimiter: str) -> list[list[str] | None]:
 
 def _parse_alone(record: str, delimiter: str) -> list[str] | None:
     try:
-        rows = list(csv.reader([record, "end"], delimiter=delimiter))
-    except csv.Error:  # a value over csv.field_size_limit()
+        rows = list(csv.reader([record, "end"], delimiter=delimiter, strict=True))
+    except csv.Error:
         return None
     return rows[0] if len(rows) == 2 else None
 
@@ -185,7 +186,7 @@ def _join(
     """Lines [n] -> (numbers [m], records [m], how many lines were used); the rest waits for the next block.
 
     A record spans lines only when the first has an odd number of quotes and the joined one has `width` cells:
-    a stray quote then costs its own line (`unclosed_quote`), not the rest of the file.
+    a stray quote then costs its own line (`malformed_quotes`), not the rest of the file.
     """
     odd = np.flatnonzero(pc.count_substring(lines, '"').to_numpy(zero_copy_only=False) % 2)
     pieces: list[pa.Array] = []
@@ -211,7 +212,7 @@ def _join(
             return np.concatenate(numbers), pa.concat_arrays(pieces), start
         else:
             content = lines[start].as_py().decode("utf-8", "backslashreplace")
-            account.reject([(first + start, "unclosed_quote", content)])
+            account.reject([(first + start, "malformed_quotes", content)])
             done = start + 1
     keep_single_lines(len(lines))
     return np.concatenate(numbers), pa.concat_arrays(pieces), len(lines)
@@ -228,7 +229,7 @@ def _record_end(lines: pa.Array, start: int, delimiter: str, width: int) -> int 
             yield line.as_py().decode("utf-8", "replace") + "\n"
         exhausted = True
 
-    reader = csv.reader(feed(), delimiter=delimiter)
+    reader = csv.reader(feed(), delimiter=delimiter, strict=True)
     try:
         cells = next(reader)
     except csv.Error:
