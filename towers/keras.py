@@ -1,4 +1,4 @@
-"""The one place TensorFlow is imported from: `from towers.keras import keras, tf`.
+"""The one place TensorFlow is imported from: `from towers.keras import keras, tf, tfrs`.
 
 TensorFlow Recommenders needs tf.keras 2 (docs/adr/0001-tf-keras-2.md), which TensorFlow only gives when
 TF_USE_LEGACY_KERAS is set before its first import.
@@ -16,8 +16,9 @@ os.environ["TF_USE_LEGACY_KERAS"] = "1"
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import tensorflow as tf  # noqa: E402 - must follow the environment above
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
 
 keras = tf.keras
 
-__all__ = ["keras", "tf"]
+__all__ = ["keras", "tf", "tfrs"]

@@ -1,0 +1,154 @@
+"""User sequences -> index batches: (history, next item) pairs, expanded on the fly."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.catalogue import FieldTable
+from pipeline.config import Config
+from pipeline.sequences import UserSequences
+from towers.keras import tf
+
+DAY = 86_400.0
+
+
+@dataclass(frozen=True)
+class Events:
+    """The train events of all users, in order, without unknown items.
+
+    items: int32 [E]. timestamps: int64 [E]. row: int64 [E], the position of the event's user in `starts`.
+    starts, stops: int64 [U], user u owns events starts[u] .. stops[u]. users: int32 [U], user indices.
+    """
+
+    items: np.ndarray
+    timestamps: np.ndarray
+    row: np.ndarray
+    starts: np.ndarray
+    stops: np.ndarray
+    users: np.ndarray
+
+    @classmethod
+    def train(cls, sequences: UserSequences) -> "Events":
+        """The train part of every user's sequence."""
+        row = np.repeat(np.arange(len(sequences)), np.diff(sequences.offsets))
+        kept = sequences.train_rows() & (sequences.items > 0)
+        row = row[kept]
+        bounds = np.searchsorted(row, np.arange(len(sequences) + 1))
+        return cls(sequences.items[kept], sequences.timestamps[kept], row, bounds[:-1], bounds[1:], sequences.users)
+
+
+def recent_history(events: Events, positions: np.ndarray, length: int) -> np.ndarray:
+    """The `length` items before each event, oldest first, left-padded with 0: int64 [n] -> int32 [n, length]."""
+    places = positions[:, np.newaxis] - np.arange(length, 0, -1)  # (n, L)
+    inside = places >= events.starts[events.row[positions]][:, np.newaxis]
+    return np.where(inside, events.items[np.maximum(places, 0)], 0).astype(np.int32)
+
+
+def other_history(events: Events, positions: np.ndarray, length: int, rng: np.random.Generator) -> np.ndarray:
+    """`length` random other train items of each event's user, with replacement: int64 [n] -> int32 [n, length]."""
+    row = events.row[positions]
+    starts, count = events.starts[row][:, np.newaxis], (events.stops - events.starts)[row][:, np.newaxis]
+    places = starts + (rng.random((len(positions), length)) * count).astype(np.int64)
+    return np.where(places == positions[:, np.newaxis], 0, events.items[places]).astype(np.int32)
+
+
+def clicked_negatives(events: Events, positions: np.ndarray, negatives: np.ndarray) -> np.ndarray:
+    """Which of the shared negatives each example's user has clicked in training.
+
+    Args: positions int64 [B], negatives int32 [n]. Returns: int64 [H, 2], distinct pairs (example, negative).
+    """
+    row = events.row[positions]
+    starts, lengths = events.starts[row], (events.stops - events.starts)[row]
+    example = np.repeat(np.arange(len(positions)), lengths)
+    inside = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    items = events.items[np.repeat(starts, lengths) + inside]
+    order = np.argsort(negatives, kind="stable")
+    low = np.searchsorted(negatives[order], items, side="left")
+    high = np.searchsorted(negatives[order], items, side="right")
+    hits = high - low  # an item may have been drawn more than once
+    step = np.arange(hits.sum()) - np.repeat(np.cumsum(hits) - hits, hits)
+    pairs = np.stack((np.repeat(example, hits), order[np.repeat(low, hits) + step]), axis=1)
+    return np.unique(pairs, axis=0).astype(np.int64)
+
+
+class TrainDataset:
+    """Batches of the train events, one example per event, in a new order each epoch."""
+
+    def __init__(self, config: Config, sequences: UserSequences, users: FieldTable, rows: int) -> None:
+        self.config, self.events, self.users, self.rows = config, Events.train(sequences), users, rows
+        self.weights = recency_weights(self.events.timestamps, config.train.half_life_days)
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        return -(-len(self.events.items) // self.config.train.batch_size)
+
+    def epoch(self, number: int) -> tf.data.Dataset:
+        """The batches of one epoch; the same number gives the same batches in the same order."""
+        return tf.data.Dataset.from_generator(lambda: self.batches(number), output_signature=self.signature()).prefetch(
+            4
+        )
+
+    def batches(self, number: int) -> Iterator[dict[str, np.ndarray]]:
+        """The batches as numpy arrays; see `TwoTower.compute_loss` for their content."""
+        rng = np.random.default_rng([self.config.train.seed, number])
+        order = rng.permutation(len(self.events.items))
+        size = self.config.train.batch_size
+        for start in range(0, len(order), size):
+            yield self._batch(order[start : start + size], rng)
+
+    def _batch(self, positions: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        events, length = self.events, self.config.tower.history_length
+        recent = self.config.train.history_sampling == "recent"
+        history = recent_history(events, positions, length) if recent else other_history(events, positions, length, rng)
+        batch = {"history": history, "positive": events.items[positions], "weight": self.weights[positions]}
+        user = events.users[events.row[positions]]
+        batch |= {field.name: self.users.columns[field.name][user] for field in self.users.fields}
+        if self.config.loss.kind == "sampled_softmax":
+            batch["negatives"] = rng.integers(1, self.rows, self.config.loss.negatives, dtype=np.int32)
+            batch["clicked"] = clicked_negatives(events, positions, batch["negatives"])
+        return batch
+
+    def signature(self) -> dict[str, tf.TensorSpec]:
+        """Shapes and dtypes of a batch."""
+        spec = {
+            "history": tf.TensorSpec((None, self.config.tower.history_length), tf.int32),
+            "positive": tf.TensorSpec((None,), tf.int32),
+            "weight": tf.TensorSpec((None,), tf.float32),
+        }
+        for field in self.users.fields:
+            spec[field.name] = tf.TensorSpec((None, *self.users.columns[field.name].shape[1:]), tf.int32)
+        if self.config.loss.kind == "sampled_softmax":
+            spec["negatives"] = tf.TensorSpec((self.config.loss.negatives,), tf.int32)
+            spec["clicked"] = tf.TensorSpec((None, 2), tf.int64)
+        return spec
+
+
+def recency_weights(timestamps: np.ndarray, half_life_days: float | None) -> np.ndarray:
+    """0.5 ** (age / half-life) against the newest event, float32 [E]; all 1 without a half-life."""
+    if half_life_days is None or not len(timestamps):
+        return np.ones(len(timestamps), dtype=np.float32)
+    age = (timestamps.max() - timestamps) / DAY
+    return np.power(0.5, age / half_life_days).astype(np.float32)
+
+
+def user_inputs(
+    histories: tuple[np.ndarray, np.ndarray], user_indices: np.ndarray, users: FieldTable, length: int
+) -> dict[str, np.ndarray]:
+    """The user tower's inputs for n users.
+
+    Args:
+      histories: (offsets int64 [n + 1], items int32), each user's items oldest first; unknown items (0) are dropped.
+      user_indices: int32 [n]; 0 is the unknown user.
+      users: the user table. length: L of the tower.
+    Returns: `history` int32 [n, L], the L most recent items, left-padded with 0, and each user field.
+    """
+    offsets, items = histories
+    known = items > 0
+    before = np.concatenate(([0], np.cumsum(known)))
+    starts, stops, kept = before[offsets[:-1]], before[offsets[1:]], items[known]
+    places = stops[:, np.newaxis] - np.arange(length, 0, -1)  # (n, L)
+    history = np.zeros(places.shape, dtype=np.int32)
+    inside = places >= starts[:, np.newaxis]
+    history[inside] = kept[places[inside]]
+    return {"history": history, **{field.name: users.columns[field.name][user_indices] for field in users.fields}}

@@ -1,0 +1,108 @@
+"""MicRec's session-level item contrastive task (Xie et al. 2022, section 3.5, eq. 5)."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.artifacts import open_artifact
+from pipeline.config import SessionLevelConfig, TowerConfig
+from pipeline.errors import ArtifactError
+from ssl_tasks.contrastive import info_nce_sampled
+from ssl_tasks.task import Corpus, Task, following
+from towers.keras import keras, tf
+
+if TYPE_CHECKING:
+    from towers.two_tower import TwoTower
+
+
+class SessionLevel(Task):
+    """Items that share sessions must be closer than items that never did.
+
+    A positive is drawn with probability proportional to its co-occurrence weight. Negatives are uniform items that
+    the artefact does not list as co-occurring with the anchor.
+    """
+
+    name = "session_level"
+    needs = ("session_cooccurrence",)
+    config: SessionLevelConfig
+
+    def __init__(self, config: SessionLevelConfig, corpus: Corpus) -> None:
+        super().__init__(config, corpus)
+        artifact = open_artifact(corpus.artifacts["session_cooccurrence"], "session_cooccurrence", 1)
+        parts = [pq.read_table(path) for path in artifact.parts("part-")]
+        pairs = Cooccurrence.from_table(pa.concat_tables(parts), corpus.rows)
+        if not len(pairs.neighbours):
+            raise ArtifactError(
+                "session_cooccurrence holds no pair of items. Cure: raise `prepare.session.gap_seconds`, or set "
+                "`tasks.session_level.weight` to 0"
+            )
+        self.offsets, self.neighbours = tf.constant(pairs.offsets), tf.constant(pairs.neighbours)
+        self.cumulative, self.keys = tf.constant(pairs.cumulative), tf.constant(pairs.keys)
+
+    def projector(self, tower: TowerConfig) -> keras.layers.Layer:
+        return keras.layers.Dense(tower.hidden[-1], use_bias=False, name="session_level_projector")
+
+    def loss(self, model: "TwoTower", training: bool) -> tf.Tensor:
+        anchors = self.draw_items()
+        positives, valid = self.draw_positive(anchors)
+        project = model.projectors[self.name]
+        embedded = model.encode_items(
+            model.item_embeddings(model.item_table(tf.concat((anchors, positives), axis=0))), training
+        )
+        anchor_vectors, positive_vectors = tf.split(project(embedded), 2)
+        places = following(tf.size(anchors), self.config.negatives)  # (n, m)
+        allowed = tf.logical_not(self.cooccurs(anchors, tf.gather(anchors, places)))
+        negatives = tf.gather(anchor_vectors, places)  # (n, m, D)
+        return info_nce_sampled(anchor_vectors, positive_vectors, negatives, self.config.temperature, allowed, valid)
+
+    def draw_positive(self, anchors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """int32 [n] -> (a co-occurring item each, int32 [n]; whether there is one, bool [n])."""
+        start, stop = tf.gather(self.offsets, anchors), tf.gather(self.offsets, anchors + 1)
+        low, high = tf.gather(self.cumulative, start), tf.gather(self.cumulative, stop)
+        drawn = low + tf.random.uniform(tf.shape(low), dtype=tf.float64) * (high - low)
+        place = tf.searchsorted(self.cumulative, drawn, side="right", out_type=tf.int64) - 1
+        # Rounding may step one past the row; an empty row has no right answer and is not valid.
+        place = tf.clip_by_value(place, start, tf.maximum(stop - 1, start))
+        place = tf.minimum(place, tf.size(self.neighbours, out_type=tf.int64) - 1)
+        valid = stop > start
+        return tf.where(valid, tf.gather(self.neighbours, place), 0), valid
+
+    def cooccurs(self, anchors: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+        """Whether anchors [n] and others [n, m] are the same item or co-occurred: bool [n, m]."""
+        wanted = pair_key(anchors[:, tf.newaxis], others, self.corpus.rows)
+        place = tf.searchsorted(self.keys, tf.reshape(wanted, (-1,)))
+        found = tf.gather(self.keys, tf.minimum(place, tf.size(self.keys) - 1))
+        same = tf.equal(others, anchors[:, tf.newaxis])
+        return tf.logical_or(tf.equal(tf.reshape(found, tf.shape(wanted)), wanted), same)
+
+
+def pair_key(first: tf.Tensor, second: tf.Tensor, rows: int) -> tf.Tensor:
+    """One int64 per ordered pair of item indices below `rows`."""
+    return tf.cast(first, tf.int64) * rows + tf.cast(second, tf.int64)
+
+
+class Cooccurrence:
+    """The artefact as flat arrays: item i's neighbours are `neighbours[offsets[i]:offsets[i + 1]]`.
+
+    offsets: int64 [R + 1]. neighbours: int32 [P]. cumulative: float64 [P + 1], running sum of the weights from 0.
+    keys: int64 [P], sorted pair keys.
+    """
+
+    def __init__(self, offsets: np.ndarray, neighbours: np.ndarray, weights: np.ndarray) -> None:
+        rows = len(offsets) - 1
+        self.offsets, self.neighbours = offsets.astype(np.int64), neighbours.astype(np.int32)
+        self.cumulative = np.concatenate(([0.0], np.cumsum(weights.astype(np.float64))))
+        items = np.repeat(np.arange(rows, dtype=np.int64), np.diff(offsets))
+        self.keys = np.sort(items * rows + neighbours)
+
+    @classmethod
+    def from_table(cls, table: pa.Table, rows: int) -> "Cooccurrence":
+        """From columns item, neighbours, weights; items without a row have no neighbours."""
+        table = table.sort_by("item").combine_chunks()
+        lists = table["neighbours"].combine_chunks()
+        lengths = np.zeros(rows + 1, dtype=np.int64)
+        lengths[table["item"].to_numpy() + 1] = lists.value_lengths().to_numpy(zero_copy_only=False)
+        weights = table["weights"].combine_chunks().flatten().to_numpy()
+        return cls(np.cumsum(lengths), lists.flatten().to_numpy(), weights)

@@ -1,0 +1,59 @@
+"""What an SSL task is: it declares the artefacts it needs, and gives a scalar loss for a model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from pipeline.config import TaskConfig, TowerConfig
+from towers.keras import keras, tf
+
+if TYPE_CHECKING:
+    from towers.two_tower import TwoTower
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What tasks may read: `rows` is R, items plus the unknown one; `artifacts` maps a job to its folder."""
+
+    rows: int
+    artifacts: dict[str, Path]
+
+
+class Task:
+    """Base of every task. One instance serves one training run.
+
+    Class attributes: `name`, the key under `tasks` in the config; `needs`, the Beam jobs whose artefacts it reads;
+    `masks_fields`, whether it needs a learned default embedding per item field.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]] = ()
+    masks_fields: ClassVar[bool] = False
+
+    def __init__(self, config: TaskConfig, corpus: Corpus) -> None:
+        self.config, self.corpus = config, corpus
+
+    @property
+    def weight(self) -> float:
+        return self.config.weight
+
+    def projector(self, tower: TowerConfig) -> keras.layers.Layer | None:
+        """A layer used by this task in training only, never exported; None when it needs none."""
+        return None
+
+    def loss(self, model: "TwoTower", training: bool) -> tf.Tensor:
+        """The task's loss on items of its own drawing, a float scalar."""
+        raise NotImplementedError
+
+    def draw_items(self) -> tf.Tensor:
+        """`batch_size` item indices, uniform over the corpus and never from the click distribution, int32 [n]."""
+        return tf.random.uniform((self.config.batch_size,), 1, self.corpus.rows, tf.int32)
+
+
+def following(count: tf.Tensor, negatives: int) -> tf.Tensor:
+    """For each of `count` anchors the positions of the next `negatives` ones, cyclic: int32 [count, negatives].
+
+    Anchors are drawn independently, so the next ones are a uniform sample of the corpus.
+    """
+    steps = tf.minimum(negatives, count - 1)
+    return (tf.range(count)[:, tf.newaxis] + tf.range(1, steps + 1)) % count

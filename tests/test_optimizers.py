@@ -1,0 +1,59 @@
+"""The row-sparse optimisers against dense ones, where both must agree, and where they must not."""
+
+import numpy as np
+import pytest
+
+from towers.keras import keras, tf
+from towers.optimizers import RowSparseAdam, make_optimizer
+
+DENSE = {"adam": keras.optimizers.Adam, "adagrad": lambda rate: keras.optimizers.Adagrad(rate, 0.1)}
+
+
+def steps(optimizer: keras.optimizers.Optimizer, batches: list[list[int]], sparse: bool) -> np.ndarray:
+    """Minimise the squares of the rows of each batch; returns the table after it."""
+    table = tf.Variable(np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32))
+    for rows in batches:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.square(tf.gather(table, rows)))
+        gradient = tape.gradient(loss, table)
+        optimizer.apply_gradients([(gradient if sparse else tf.convert_to_tensor(gradient), table)])
+    return table.numpy()
+
+
+@pytest.mark.parametrize("name", ["adam", "adagrad"])
+def test_equals_the_dense_one_when_every_row_is_in_every_batch(name):
+    batches = [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0, 0, 2], [0, 1, 2, 3, 4]]
+    assert steps(make_optimizer(name, 0.1), batches, True) == pytest.approx(
+        steps(DENSE[name](0.1), batches, False), abs=1e-5
+    )
+
+
+def test_adagrad_equals_the_dense_one_whatever_the_rows():
+    batches = [[0, 1], [1, 1, 4], [2]]
+    assert steps(make_optimizer("adagrad", 0.1), batches, True) == pytest.approx(
+        steps(DENSE["adagrad"](0.1), batches, False), abs=1e-5
+    )
+
+
+def test_adam_equals_the_dense_one_on_rows_until_they_first_rest():
+    batches = [[0, 1], [0, 1, 1], [0]]
+    sparse, dense = (steps(make(0.1), batches, s) for make, s in ((RowSparseAdam, True), (DENSE["adam"], False)))
+    assert sparse[0] == pytest.approx(dense[0], abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["adam", "adagrad"])
+def test_a_row_outside_the_batch_does_not_move(name):
+    once, again = (steps(make_optimizer(name, 0.1), batches, True) for batches in ([[0, 1]], [[0, 1], [2, 3]]))
+    assert np.array_equal(once[:2], again[:2])
+    assert not np.array_equal(once[2:4], again[2:4])
+
+
+def test_repeated_rows_count_as_their_sum():
+    assert steps(RowSparseAdam(0.1), [[1, 1, 1]], True) == pytest.approx(
+        steps(RowSparseAdam(0.1), [[1, 1, 1]], False), abs=1e-5
+    )
+
+
+def test_dense_gradients_are_plain_adam():
+    batches = [[0, 1, 3], [2, 2]]
+    assert np.array_equal(steps(RowSparseAdam(0.1), batches, False), steps(DENSE["adam"](0.1), batches, False))

@@ -1,0 +1,53 @@
+"""What several towers share: the MLP, the transformer block and the unit-norm output."""
+
+from collections.abc import Sequence
+
+from towers.keras import keras, tf
+
+
+def mlp(hidden: Sequence[int], dropout: float, name: str) -> keras.Sequential:
+    """Dense layers of the given sizes, ReLU and dropout between them, the last one linear."""
+    layers: list[keras.layers.Layer] = []
+    for i, size in enumerate(hidden):
+        last = i == len(hidden) - 1
+        layers.append(keras.layers.Dense(size, activation=None if last else "relu", name=f"{name}_{i}"))
+        if dropout and not last:
+            layers.append(keras.layers.Dropout(dropout))
+    return keras.Sequential(layers, name=name)
+
+
+def unit_norm(vectors: tf.Tensor) -> tf.Tensor:
+    """[..., D] -> [..., D] of length 1; a zero vector stays zero."""
+    return vectors * tf.math.rsqrt(tf.maximum(tf.reduce_sum(tf.square(vectors), -1, keepdims=True), 1e-12))
+
+
+class TransformerBlock(keras.layers.Layer):
+    """Multi-head self-attention and a feed-forward layer, each with a residual and layer norm after it."""
+
+    def __init__(self, width: int, heads: int, dropout: float, name: str) -> None:
+        super().__init__(name=name)
+        self.width, self.heads = width, heads
+        self.qkv = keras.layers.Dense(3 * width, use_bias=False, name="qkv")
+        self.out = keras.layers.Dense(width, name="out")
+        self.inner = keras.layers.Dense(width, activation="relu", name="inner")
+        self.outer = keras.layers.Dense(width, name="outer")
+        self.norm_attention = keras.layers.LayerNormalization(epsilon=1e-6, name="norm_attention")
+        self.norm_feed_forward = keras.layers.LayerNormalization(epsilon=1e-6, name="norm_feed_forward")
+        self.dropout = keras.layers.Dropout(dropout)
+
+    def call(self, x: tf.Tensor, present: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """x float [B, L, W], present bool [B, L] -> [B, L, W]; absent positions are never attended to."""
+        attended = self.dropout(self._attend(x, present), training=training)
+        x = self.norm_attention(x + attended)
+        fed = self.dropout(self.outer(self.inner(x)), training=training)
+        return self.norm_feed_forward(x + fed)
+
+    def _attend(self, x: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
+        length, size = x.shape[1], self.width // self.heads
+        qkv = tf.reshape(self.qkv(x), (-1, length, 3, self.heads, size))  # (B, L, 3W) -> (B, L, 3, H, S)
+        query, key, value = tf.unstack(tf.transpose(qkv, (2, 0, 3, 1, 4)))  # 3 x (B, H, L, S)
+        scores = tf.matmul(query, key, transpose_b=True) * size**-0.5  # (B, H, L, L)
+        # The bias is finite so that a user with an empty history gets a mean of zeros and not NaN.
+        scores += tf.where(present, 0.0, -1e9)[:, tf.newaxis, tf.newaxis, :]
+        mixed = tf.matmul(tf.nn.softmax(scores), value)  # (B, H, L, S)
+        return self.out(tf.reshape(tf.transpose(mixed, (0, 2, 1, 3)), (-1, length, self.width)))  # -> (B, L, W)

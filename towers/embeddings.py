@@ -1,0 +1,101 @@
+"""Field embeddings: catalogue rows -> the concatenation of one embedding per field.
+
+The value of every field of every item (or user) lies in a table beside the model, so that a batch holds
+indices only (docs/adr/0004-item-table.md).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.catalogue import EncodedField, FieldTable
+from pipeline.errors import ConfigError, nearest
+from towers.keras import keras, tf
+
+
+def select_fields(table: FieldTable, names: Sequence[str] | None, setting: str) -> FieldTable:
+    """The table with only the named fields, in the table's order; None keeps all.
+
+    Raises ConfigError naming `setting` when a name is no field of the table.
+    """
+    if names is None:
+        return table
+    known = [field.name for field in table.fields]
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"`{setting}`: no field {name!r}.{nearest(name, known)} The fields are {known}")
+    fields = tuple(field for field in table.fields if field.name in names)
+    return FieldTable(fields, {field.name: table.columns[field.name] for field in fields})
+
+
+class FieldEmbeddings(keras.layers.Layer):
+    """Embeds the fields of encoded values; a field is a row of its own table, a multi field the mean of its rows.
+
+    Args:
+      fields: F fields.
+      dim: D, embedding size of every field.
+      maskable: learn a default embedding per field, which stands for a masked one (Yao et al. 2021, section 3.2).
+    """
+
+    def __init__(
+        self, fields: Sequence[EncodedField], dim: int, name: str = "item_field_embeddings", maskable: bool = False
+    ) -> None:
+        super().__init__(name=name)
+        self.fields, self.dim, self.maskable = tuple(fields), dim, maskable
+
+    def build(self, input_shape: object) -> None:
+        self.tables = {field.name: self._table(field.name, field.size) for field in self.fields}
+        if self.maskable:
+            self.default = self._table("default", len(self.fields))
+        super().build(input_shape)
+
+    def _table(self, name: str, rows: int) -> tf.Variable:
+        initializer = keras.initializers.TruncatedNormal(stddev=self.dim**-0.5)
+        return self.add_weight(f"{name}_embedding", (rows, self.dim), initializer=initializer)
+
+    @property
+    def width(self) -> int:
+        """F * D, the size of a concatenated embedding."""
+        return len(self.fields) * self.dim
+
+    def call(
+        self, values: dict[str, tf.Tensor], mask: tf.Tensor | None = None, keep: dict[str, tf.Tensor] | None = None
+    ) -> tf.Tensor:
+        """Embed n rows.
+
+        Args:
+          values: per field int32 [n], or [n, M] for a multi field (0 = no value).
+          mask: bool [F] or [n, F]; True puts the field's default embedding in its place.
+          keep: per multi field bool [n, M]; False drops that value.
+        Returns: float32 [n, F * D].
+        """
+        columns = [self._embed(field, values[field.name], (keep or {}).get(field.name)) for field in self.fields]
+        stacked = tf.stack(columns, axis=1)  # F x (n, D) -> (n, F, D)
+        if mask is not None:
+            stacked = tf.where(mask[..., tf.newaxis], self.default, stacked)
+        return tf.reshape(stacked, (-1, self.width))  # (n, F, D) -> (n, F*D)
+
+    def _embed(self, field: EncodedField, values: tf.Tensor, keep: tf.Tensor | None) -> tf.Tensor:
+        rows = tf.gather(self.tables[field.name], values)  # (n, D) or (n, M, D)
+        if field.kind != "multi":
+            return rows
+        present = values > 0 if keep is None else tf.logical_and(values > 0, keep)
+        weights = tf.cast(present, rows.dtype)[..., tf.newaxis]  # (n, M, 1)
+        return tf.math.divide_no_nan(tf.reduce_sum(rows * weights, axis=1), tf.reduce_sum(weights, axis=1))
+
+
+class ItemTable(keras.layers.Layer):
+    """The catalogue's field values as tensors; row i holds the values of item index i."""
+
+    def __init__(self, table: FieldTable, name: str = "item_table") -> None:
+        super().__init__(name=name, trainable=False)
+        self.fields = table.fields
+        self.columns = {
+            field.name: tf.Variable(table.columns[field.name].astype(np.int32), trainable=False, name=field.name)
+            for field in table.fields
+        }
+        self.rows = len(next(iter(table.columns.values())))
+
+    def call(self, items: tf.Tensor) -> dict[str, tf.Tensor]:
+        """int32 [n] -> the field values of those items, per field int32 [n] or [n, M]."""
+        return {name: tf.gather(column, items) for name, column in self.columns.items()}

@@ -1,0 +1,178 @@
+"""The two-tower model on TensorFlow Recommenders: loss = retrieval + sum of weight x task."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.catalogue import FieldTable
+from pipeline.config import Config
+from towers.blocks import unit_norm
+from towers.embeddings import FieldEmbeddings, ItemTable, select_fields
+from towers.keras import keras, tf, tfrs
+from towers.losses import batch_softmax, sampled_softmax
+from towers.registry import TOWERS
+
+if TYPE_CHECKING:
+    from ssl_tasks.task import Task
+
+VECTOR_BATCH = 4096
+
+
+class UserTower(keras.Model):
+    """Encoded request -> user vector; what the bundle exports.
+
+    Inputs, a dict of int32 tensors: `history` [B, L], oldest first, padded with 0 on the left, and each user field,
+    [B] or [B, M] when multi. Output: float32 [B, D].
+    """
+
+    def __init__(
+        self, config: Config, item_table: ItemTable, item_embeddings: FieldEmbeddings, user_fields: FieldTable
+    ) -> None:
+        super().__init__(name="user")
+        self.config = config
+        self.item_table, self.item_embeddings = item_table, item_embeddings
+        self.field_shapes = {field.name: user_fields.columns[field.name].shape[1:] for field in user_fields.fields}
+        self.user_embeddings = FieldEmbeddings(user_fields.fields, config.tower.embedding_dim, "user_field_embeddings")
+        self.tower = TOWERS[config.tower.kind][0](config.tower, item_embeddings.width)
+
+    def call(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        history = inputs["history"]
+        embedded = self.item_embeddings(self.item_table(tf.reshape(history, (-1,))))  # (B*L, W)
+        return self.encode(embedded, inputs, training)
+
+    def encode(self, embedded: tf.Tensor, inputs: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
+        """Encode users whose history items are embedded already: float32 [B*L, W] -> [B, D]."""
+        history = inputs["history"]
+        present = history > 0
+        if training and self.config.tower.history_dropout:
+            drawn = tf.random.uniform(tf.shape(history)) >= self.config.tower.history_dropout
+            present = tf.logical_and(present, drawn)
+        length = self.config.tower.history_length
+        embedded = tf.reshape(embedded, (-1, length, self.item_embeddings.width))  # (B*L, W) -> (B, L, W)
+        embedded *= tf.cast(present, embedded.dtype)[..., tf.newaxis]
+        fields = None
+        if self.user_embeddings.fields:
+            fields = self.user_embeddings({name: inputs[name] for name in self.field_shapes})
+        vectors = self.tower(embedded, present, fields, training=training)
+        return unit_norm(vectors) if self.config.tower.normalize else vectors
+
+
+class TwoTower(tfrs.models.Model):
+    """Trains both towers and the SSL tasks together (Yao et al. 2021, eq. 5; Xie et al. 2022, eq. 8).
+
+    Args:
+      config: `tower` and `loss` are read.
+      items: field values of the catalogue, row 0 the unknown item; its `item_id` column is 0 .. R - 1.
+      users: field values of the users, for the shapes and sizes of the user fields.
+      item_counts: int64 [R], train events per item, row 0 ignored: the sampling distribution of in-batch negatives.
+      tasks: the SSL tasks that are switched on.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        items: FieldTable,
+        users: FieldTable,
+        item_counts: np.ndarray,
+        tasks: Sequence["Task"] = (),
+    ) -> None:
+        super().__init__(name="two_tower")
+        self.config = config
+        items = select_fields(items, config.tower.item_fields, "tower.item_fields")
+        users = select_fields(users, config.tower.user_fields, "tower.user_fields")
+        self.item_table = ItemTable(items)
+        self.item_embeddings = FieldEmbeddings(
+            items.fields, config.tower.embedding_dim, maskable=any(task.masks_fields for task in tasks)
+        )
+        self.user_tower = UserTower(config, self.item_table, self.item_embeddings, users)
+        self.item_tower = TOWERS[config.tower.kind][1](config.tower)
+        self.log_q = tf.constant(log_probability(item_counts))
+        self.tasks = list(tasks)
+        projectors = {task.name: task.projector(config.tower) for task in tasks}
+        self.projectors = {name: layer for name, layer in projectors.items() if layer is not None}
+        self.means = {name: keras.metrics.Mean(name) for name in ("retrieval", *(task.name for task in tasks))}
+
+    def user_input_spec(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each user tower input without the batch dimension; all are int32."""
+        return {"history": (self.config.tower.history_length,), **self.user_tower.field_shapes}
+
+    def encode_items(self, embeddings: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Concatenated field embeddings float32 [n, W] -> item vectors [n, D]."""
+        vectors = self.item_tower(embeddings, training=training)
+        return unit_norm(vectors) if self.config.tower.normalize else vectors
+
+    def call(self, items: tf.Tensor) -> tf.Tensor:
+        """Item indices int32 [n] -> item vectors float32 [n, D]."""
+        return self.encode_items(self.item_embeddings(self.item_table(items)))
+
+    def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        """The joint loss of one batch.
+
+        Args:
+          inputs: the user tower's inputs, `positive` int32 [B], `weight` float32 [B]; for sampled softmax also
+            `negatives` int32 [n] and `clicked` int64 [H, 2] (see towers/losses.py).
+        Returns: a float scalar.
+        """
+        loss = self.retrieval_loss(inputs, training)
+        self.means["retrieval"].update_state(loss)
+        for task in self.tasks:
+            task_loss = task.loss(self, training)
+            self.means[task.name].update_state(task_loss)
+            loss += task.weight * task_loss
+        return loss
+
+    def retrieval_loss(self, inputs: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
+        """Batch or sampled softmax, as the config says."""
+        history, positive = inputs["history"], inputs["positive"]
+        groups = [tf.reshape(history, (-1,)), positive]
+        sampled = self.config.loss.kind == "sampled_softmax"
+        if sampled:
+            groups.append(inputs["negatives"])
+        embedded = self._embed_once(groups)
+        users = self.user_tower.encode(embedded[0], inputs, training)
+        items = self.encode_items(embedded[1], training)
+        temperature = self.config.loss.temperature
+        if sampled:
+            negatives = self.encode_items(embedded[2], training)
+            return sampled_softmax(users, items, negatives, inputs["clicked"], temperature, inputs["weight"])
+        log_q = tf.gather(self.log_q, positive) if self.config.loss.logq else None
+        return batch_softmax(users, items, positive, log_q, temperature, inputs["weight"])
+
+    def _embed_once(self, groups: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Embed each distinct item once and hand its embedding out to every place it stands in.
+
+        A batch names an item many times; without this, the gradient of every embedding table carries a row
+        for each of them.
+        """
+        unique, inverse = tf.unique(tf.concat(groups, axis=0))
+        embedded = self.item_embeddings(self.item_table(unique))  # (U, W)
+        places = tf.split(inverse, [tf.size(group) for group in groups])
+        return [tf.gather(embedded, place) for place in places]
+
+    def item_vectors(self, indices: np.ndarray) -> np.ndarray:
+        """int32 [n] -> float32 [n, D], in batches."""
+        batches = np.split(indices, range(VECTOR_BATCH, len(indices), VECTOR_BATCH))
+        return np.concatenate([self._item_vectors(tf.constant(b, tf.int32)).numpy() for b in batches])
+
+    def user_vectors(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        """The user tower's inputs for n users -> float32 [n, D], in batches."""
+        count = len(inputs["history"])
+        batches = [slice(start, start + VECTOR_BATCH) for start in range(0, max(count, 1), VECTOR_BATCH)]
+        return np.concatenate(
+            [self._user_vectors({k: tf.constant(v[b], tf.int32) for k, v in inputs.items()}).numpy() for b in batches]
+        )
+
+    @tf.function(reduce_retracing=True)
+    def _item_vectors(self, indices: tf.Tensor) -> tf.Tensor:
+        return self(indices)
+
+    @tf.function(reduce_retracing=True)
+    def _user_vectors(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+        return self.user_tower(inputs)
+
+
+def log_probability(counts: np.ndarray) -> np.ndarray:
+    """log of each item's share of the train events, float32 [R]; unseen items count as one event."""
+    counts = np.maximum(counts.astype(np.float64), 1.0)
+    return np.log(counts / counts.sum()).astype(np.float32)
