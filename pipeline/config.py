@@ -140,9 +140,9 @@ class TowerConfig(Section):
     embedding_dim: PositiveInt = 64
     hidden: list[PositiveInt] = [128, 64, 64]
     history_length: PositiveInt = 20
-    history_dim: PositiveInt | None = None
+    history_dim: PositiveInt | None = 64
     """Project each history item's concatenated fields to this size before the transformer, whose cost grows with its
-    square; None keeps the concatenation, as in MicRec."""
+    square; null keeps the concatenation, as in MicRec."""
     heads: PositiveInt = 2
     blocks: PositiveInt = 1
     dropout: float = Fraction
