@@ -1,0 +1,40 @@
+"""Prepare: run the Beam jobs over the tables, each unless its artefact is current."""
+
+from collections.abc import Callable, Sequence
+
+from tqdm import tqdm
+
+from beam_jobs import mutual_information, session_cooccurrence, title_neighbours, user_sequences, vocabularies
+from pipeline.artifacts import Artifact
+from pipeline.config import Config
+from pipeline.errors import ConfigError, nearest
+
+JOBS: dict[str, Callable[[Config, Sequence[str]], Artifact]] = {
+    "vocabularies": vocabularies.run,
+    "user_sequences": user_sequences.run,
+    "mutual_information": mutual_information.run,
+    "session_cooccurrence": session_cooccurrence.run,
+    "title_neighbours": title_neighbours.run,
+}
+"""In an order in which each finds what it needs."""
+
+
+def prepare(
+    config: Config, only: Sequence[str] | None = None, pipeline_args: Sequence[str] = ()
+) -> dict[str, Artifact]:
+    """Run all jobs, or those named in `only`, and return their artefacts by name.
+
+    A job whose artefact is current for its inputs and settings is skipped. A job left out of `only` that another
+    needs must have run before. pipeline_args: Beam options, such as --runner=FlinkRunner.
+    Raises ConfigError for an unknown job, ArtifactError when an input is missing.
+    """
+    for name in only or ():
+        if name not in JOBS:
+            raise ConfigError(f"there is no Beam job {name!r}.{nearest(name, JOBS)} There are: {', '.join(JOBS)}")
+    artifacts = {}
+    jobs = {name: run for name, run in JOBS.items() if only is None or name in only}
+    with tqdm(jobs.items(), desc="prepare", unit="job") as bar:
+        for name, run in bar:
+            bar.set_postfix_str(name)
+            artifacts[name] = run(config, pipeline_args)
+    return artifacts
