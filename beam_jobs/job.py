@@ -53,8 +53,11 @@ def progress(stage: str, folder: Path, pattern: str, expected: int) -> Iterator[
                 show()
 
         def show() -> None:
-            bar.n = min(expected, sum(1 for _ in folder.glob(pattern)))
-            bar.refresh()
+            finished = min(expected, sum(1 for _ in folder.glob(pattern)))
+            if finished > bar.n:
+                bar.update(finished - bar.n)
+            elif sys.stderr.isatty():
+                bar.refresh()  # the clock goes on; in a log it would only add lines
 
         watcher = threading.Thread(target=follow, daemon=True)
         watcher.start()

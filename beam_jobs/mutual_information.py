@@ -16,7 +16,7 @@ import pyarrow as pa
 from apache_beam import pvalue
 
 from beam_jobs import blocks
-from beam_jobs.job import count, main, run_pipeline
+from beam_jobs.job import count, main, progress, run_pipeline
 from pipeline.artifacts import Artifact, Spec, create, current, open_artifact
 from pipeline.catalogue import Vocabularies, encode_field
 from pipeline.config import Config
@@ -174,7 +174,7 @@ def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
     path, spec = config.prepared_dir(KIND), Spec(KIND, VERSION, inputs)
     if artifact := current(path, spec):
         return artifact
-    with create(path, spec) as draft:
+    with create(path, spec) as draft, progress(KIND, draft.dir, "*.json", 1):
         counts = run_pipeline(lambda pipeline: build(pipeline, tables, vocabularies, draft.dir), pipeline_args)
         draft.counts.update(counts)
     return open_artifact(path, KIND, VERSION)

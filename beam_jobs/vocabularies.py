@@ -15,7 +15,7 @@ from apache_beam import pvalue
 
 from beam_jobs import blocks
 from beam_jobs.events import Events, EventsByUser
-from beam_jobs.job import count, main, run_pipeline
+from beam_jobs.job import count, main, progress, run_pipeline
 from pipeline.artifacts import Artifact, Spec, create, current, open_artifact
 from pipeline.catalogue import KIND, MISSING, NUMERIC_FILE, VERSION, field_file
 from pipeline.config import Config, SplitConfig
@@ -248,7 +248,8 @@ def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
     )
     if artifact := current(path, spec):
         return artifact
-    with create(path, spec) as draft:
+    fields = [f for f in (*tables.schema.item_fields, *tables.schema.user_fields) if f.kind in ("categorical", "multi")]
+    with create(path, spec) as draft, progress(KIND, draft.dir, "*.parquet", 2 + len(fields)):
         counts = run_pipeline(lambda pipeline: build(pipeline, tables, config, draft.dir), pipeline_args)
         if not counts.get("train_events"):
             raise InputError(
