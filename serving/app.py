@@ -132,10 +132,15 @@ class _Server(uvicorn.Server):
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    # The protocol must be named: asyncio turns Nagle's delay of 40 ms off only for sockets that say they are TCP.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listener.bind((host, port))
+        return listener
     except OSError as error:
+        listener.close()
         raise RequestError(f"cannot serve at {host}:{port}: {error.strerror}. Cure: another `serve.port`") from None
 
 
