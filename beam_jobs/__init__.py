@@ -2,5 +2,6 @@
 
 import logging
 
-# Beam warns of the BigQuery client it lacks each time it is imported; no job here reads BigQuery.
-logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())
+# Beam warns each time of a BigQuery client and a memory counter that it lacks; no job here needs either.
+NOISE = ("apitools not found", "Resource module is not available")
+logging.getLogger().addFilter(lambda record: not record.getMessage().startswith(NOISE))
