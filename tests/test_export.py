@@ -7,14 +7,15 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
-from serving_fixture import ITEMS, TRAINED, USERS, history, make_bundle, sources
+from serving_fixture import ITEMS, TRAINED, USERS, config, history, make_bundle, sources, write_inputs
 
 from pipeline import export_index
 from pipeline.artifacts import Artifact, Spec, open_artifact
-from pipeline.config import ExportConfig
+from pipeline.config import Config, ExportConfig
 from pipeline.errors import ArtifactError, ConfigError
-from pipeline.export import QuerySet, Sources, check_encoding, publish
+from pipeline.export import QuerySet, Sources, check_encoding, check_model, export, publish
 from pipeline.export_tower import check_parity, save_tower
+from pipeline.train import load_model, train
 from serving.bundle import Bundle
 from serving.tower import UserTower
 from towers.keras import keras, tf
@@ -23,6 +24,52 @@ from towers.keras import keras, tf
 @pytest.fixture(scope="module")
 def published(bundle_path: Path) -> Artifact:
     return open_artifact(bundle_path, "bundle", 1)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """The config of a model trained for one epoch."""
+    settings = config(tmp_path_factory.mktemp("trained"))
+    settings.train.max_epochs = 1
+    write_inputs(settings)
+    train(settings)
+    return settings
+
+
+def test_export_publishes_the_trained_model(trained: Config) -> None:
+    artifact = export(trained)
+    indices = np.load(artifact.file("item_indices.npy"))
+    expected = load_model(trained).item_vectors(indices)
+    np.testing.assert_array_equal(np.load(artifact.file("vectors.npy")), expected)
+    assert len(Bundle.open(trained.bundle_dir).index) == ITEMS
+
+
+def test_bundle_that_is_current_is_left_alone(trained: Config) -> None:
+    assert export(trained).manifest == export(trained).manifest
+
+
+def test_export_with_other_settings_is_made_anew(trained: Config) -> None:
+    before = export(trained).manifest
+    other = trained.model_copy(update={"export": ExportConfig(recall_at=20)})
+    assert export(other).manifest["run"] != before["run"]
+
+
+def test_model_of_another_tower_is_refused(trained: Config) -> None:
+    tower = trained.tower.model_copy(update={"normalize": False})
+    with pytest.raises(ArtifactError, match=r"trained with other `tower` settings\. Cure: train it again"):
+        export(trained.model_copy(update={"tower": tower}))
+
+
+def test_model_of_other_vocabularies_is_refused(trained: Config) -> None:
+    model = open_artifact(trained.run_dir / "model", "model", 1)
+    inputs = {**model.manifest["spec"]["inputs"], "vocabularies": "another fingerprint"}
+    with pytest.raises(ArtifactError, match="trained with other vocabularies"):
+        check_model(model, inputs, trained)
+
+
+def test_export_without_a_model_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="no model artefact"):
+        export(config(tmp_path))
 
 
 @pytest.fixture(scope="module")
@@ -124,18 +171,18 @@ def test_exported_tower_that_differs_from_keras_is_refused(tmp_path: Path) -> No
         check_parity(Scaled(2.001), inputs, tensors, tmp_path)
 
 
-def test_nothing_is_published_under_the_recall_target(tmp_path: Path) -> None:
-    before = make_bundle(tmp_path)
+def test_nothing_is_published_under_the_recall_target(serving_dir: Path) -> None:
+    before = make_bundle(serving_dir, "refused")
     with pytest.raises(ArtifactError, match=r"'PQ2x2' has recall@50 .* under the target 0\.99"):
-        make_bundle(tmp_path, index="PQ2x2")
+        make_bundle(serving_dir, "refused", index="PQ2x2")
     assert open_artifact(before.path, "bundle", 1).manifest == before.manifest
     assert [path.name for path in before.path.glob("run=*")] == [before.manifest["run"]]
     Bundle.open(before.path)
 
 
-def test_publishing_again_replaces_the_bundle(tmp_path: Path) -> None:
-    before = make_bundle(tmp_path)
-    after = make_bundle(tmp_path, catalogue="trained")
+def test_publishing_again_replaces_the_bundle(serving_dir: Path) -> None:
+    before = make_bundle(serving_dir, "again")
+    after = make_bundle(serving_dir, "again", catalogue="trained")
     assert after.path == before.path
     assert (before.counts["indexed_items"], after.counts["indexed_items"]) == (ITEMS, TRAINED)
     assert len(Bundle.open(after.path).index) == TRAINED
