@@ -117,7 +117,7 @@ def _counted(artifact: Artifact) -> str:
 def _beam_jobs(config: Config, only: Sequence[str] | None, beam_options: Sequence[str]) -> list[Artifact]:
     from pipeline.prepare import prepare as prepare_artifacts
 
-    return list(prepare_artifacts(config, only, beam_options))
+    return list(prepare_artifacts(config, only, beam_options).values())
 
 
 def _evaluation(config: Config, phase: "Phase") -> Artifact:
