@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from pipeline.config import ServeConfig
-from pipeline.errors import RequestError
+from pipeline.errors import ConfigError, RequestError
 from serving import schemas
 from serving.bundle import Bundle
 from serving.errors import NotFoundError
@@ -108,7 +108,7 @@ async def health(request: Request) -> Response:
 def serve(bundle_path: Path | str, limits: ServeConfig | None = None) -> None:
     """Serve a bundle until interrupted; prints the URL once requests are accepted. Port 0 takes a free one.
 
-    Raises ArtifactError when the bundle cannot be served, RequestError when the address cannot be bound.
+    Raises ArtifactError when the bundle cannot be served, ConfigError when the address cannot be bound.
     """
     limits = limits or ServeConfig()
     app = create_app(bundle_path, limits)
@@ -141,7 +141,7 @@ def _listen(host: str, port: int) -> socket.socket:
         return listener
     except OSError as error:
         listener.close()
-        raise RequestError(f"cannot serve at {host}:{port}: {error.strerror}. Cure: another `serve.port`") from None
+        raise ConfigError(f"cannot serve at {host}:{port}: {error.strerror}. Cure: another `serve.port`") from None
 
 
 def _retriever(request: Request, k: int, fields: list[str]) -> Retriever:

@@ -8,7 +8,7 @@ vectors.npy              float32 [N, D], for exact scans
 item_indices.npy         int32 [N], the item index of each row
 items.parquet            item_id, title, count (train events), field.<name>; row i is item index i + 1
 users.parquet            user_id, count, field.<name>; row i is user index i + 1
-history_offsets.npy      int64 [U + 1], and history_items.npy int32: each user's items, oldest first
+history_offsets.npy      int64 [U + 1], and history_items.npy int32: each user's items in all of the log, oldest first
 vocabulary/<n>.parquet   values of the n-th categorical or multi user field
 golden.json              users, their inputs, and their exact best items
 """

@@ -15,7 +15,7 @@ import pytest
 from serving_fixture import ITEMS, ROOT, TRAINED, USERS, history, item_id
 
 from pipeline.config import ServeConfig
-from pipeline.errors import ArtifactError, RequestError
+from pipeline.errors import ArtifactError, ConfigError
 from serving.app import create_app, serve
 from serving.bundle import Bundle
 from serving.retriever import Query, Retriever
@@ -222,7 +222,7 @@ def test_missing_bundle_is_refused_before_anything_listens(tmp_path: Path) -> No
 def test_taken_port_is_refused_with_the_cure(bundle_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(RequestError, match=rf"cannot serve at 127\.0\.0\.1:{port}: .* another `serve\.port`"):
+        with pytest.raises(ConfigError, match=rf"cannot serve at 127\.0\.0\.1:{port}: .* another `serve\.port`"):
             serve(bundle_path, ServeConfig(port=port))
 
 
