@@ -47,14 +47,16 @@ def show(answer: Answer, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"recent": answer.recent, "items": answer.items}, ensure_ascii=False))
         return
-    table = Table("rank", "score", "item", "title", title=answer.question, title_justify="left")
+    console = Console()
+    console.print(Text(answer.question, style="bold"))
+    if answer.recent:
+        seen = "; ".join(item["title"] or item["item_id"] for item in answer.recent)
+        console.print(Text(f"seen last: {seen}"))
+    table = Table("rank", "score", "item", "title")
     for rank, item in enumerate(answer.items, start=1):
         # Text, because a title may hold [brackets], which rich would take for markup.
         table.add_row(str(rank), f"{item['score']:.4f}", Text(item["item_id"]), Text(item["title"] or ""))
-    if answer.recent:
-        seen = "; ".join(item["title"] or item["item_id"] for item in answer.recent)
-        table.caption, table.caption_justify = Text(f"seen last: {seen}"), "left"
-    Console().print(table)
+    console.print(table)
 
 
 def _items(retriever: Retriever, found: Retrieved) -> list[dict[str, Any]]:
