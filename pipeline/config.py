@@ -220,6 +220,8 @@ class TrainConfig(Section):
 
     optimizer: Literal["adam", "adagrad"] = "adam"
     learning_rate: PositiveFloat = 0.001
+    schedule: Literal["constant", "cosine"] = "constant"
+    """`cosine`: the learning rate falls to 0 over `max_epochs`, along half a cosine."""
     batch_size: PositiveInt = 1024
     max_epochs: PositiveInt = 20
     patience: PositiveInt = 3

@@ -14,7 +14,7 @@ from pipeline.artifacts import Artifact, Spec, create, current, open_artifact
 from pipeline.catalogue import FieldTable, Vocabularies, item_table, user_table
 from pipeline.config import Config, TasksConfig
 from pipeline.dataset import TrainDataset
-from pipeline.errors import ArtifactError, ConfigError, TwoTowerError
+from pipeline.errors import ArtifactError, TwoTowerError
 from pipeline.evaluate import model_score
 from pipeline.evaluation_set import EvaluationSet
 from pipeline.metrics import hits
@@ -63,7 +63,6 @@ def train(config: Config) -> Artifact:
     corpus = Corpus(inputs.rows, {job: config.prepared_dir(job) for job in _needed_jobs(config)})
     model = TwoTower(config, inputs.items, inputs.users, inputs.counts, make_tasks(config.tasks, corpus))
     build(model)
-    model.compile(optimizer=make_optimizer(config.train.optimizer, config.train.learning_rate))
     with create(path, spec) as draft:
         (draft.dir / CONFIG).write_text(yaml.safe_dump(config.model_dump(), sort_keys=False), encoding="utf-8")
         draft.counts.update(_fit(model, config, inputs, draft.dir))
@@ -87,14 +86,12 @@ def load_model(config: Config) -> TwoTower:
 
 
 def read_inputs(config: Config) -> Inputs:
-    """Read the artefacts of `twotower prepare`. Raises ConfigError when they hold no train event."""
+    """Read the artefacts of `twotower prepare`, which hold at least one train event."""
     tables = Tables.read(config.tables_dir)
     vocabularies = Vocabularies.read(config.prepared_dir("vocabularies"))
     events = UserSequences.read(config.prepared_dir("user_sequences"))
     counts = np.bincount(events.items[events.train_rows()], minlength=vocabularies.items.size)
     counts[0] = 0
-    if not counts.any():
-        raise ConfigError("no train event of a known item. Cure: lower `split.min_events`, or move the split's times")
     return Inputs(events, item_table(tables, vocabularies), user_table(tables, vocabularies), counts)
 
 
@@ -124,6 +121,7 @@ def _switched_on(tasks: TasksConfig) -> dict[str, object]:
 def _fit(model: TwoTower, config: Config, inputs: Inputs, directory: Path) -> dict[str, float]:
     """Run the epochs; leaves the best weights in the directory. Returns the counts of the manifest."""
     dataset = TrainDataset(config, inputs.sequences, inputs.users, inputs.rows)
+    model.compile(optimizer=make_optimizer(config.train, len(dataset) * config.train.max_epochs))
     validate = _validation(model, config, inputs)
     checkpoint, best, best_epoch = tf.train.Checkpoint(model=model), -1.0, 0
     step = tf.function(model.train_step, reduce_retracing=True)

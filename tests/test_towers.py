@@ -7,7 +7,7 @@ from tower_fixtures import ROWS, batch, counts, items, small_config, small_model
 from pipeline.errors import ConfigError
 from towers.embeddings import FieldEmbeddings
 from towers.keras import keras, tf
-from towers.optimizers import make_optimizer
+from towers.optimizers import RowSparseAdam
 from towers.registry import TOWERS
 from towers.two_tower import TwoTower, log_probability
 
@@ -104,7 +104,7 @@ def test_training_lowers_the_loss_and_a_seed_repeats_it(kind):
         keras.utils.set_random_seed(4)
         config = small_config(kind, "tower.dropout=0.1", "tower.history_dropout=0.2")
         model, inputs = small_model(config), tensors(batch(config))
-        model.compile(optimizer=make_optimizer("adam", 0.01))
+        model.compile(optimizer=RowSparseAdam(0.01))
         return [float(model.train_step(inputs)["loss"]) for _ in range(25)]
 
     first = losses()

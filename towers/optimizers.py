@@ -1,5 +1,6 @@
 """Optimisers that touch only the embedding rows of the batch (docs/adr/0005-row-sparse-optimizers.md)."""
 
+from pipeline.config import TrainConfig
 from towers.keras import keras, tf
 
 
@@ -29,8 +30,14 @@ class RowSparseAdam(keras.optimizers.Adam):
         variable.scatter_sub(tf.IndexedSlices(alpha * m_rows / (tf.sqrt(v_rows) + self.epsilon), rows))
 
 
-def make_optimizer(name: str, learning_rate: float) -> keras.optimizers.Optimizer:
-    """`adam`: RowSparseAdam. `adagrad`: tf.keras's, whose sparse update is row-sparse already."""
-    if name == "adam":
-        return RowSparseAdam(learning_rate)
-    return keras.optimizers.Adagrad(learning_rate, initial_accumulator_value=0.1)
+def make_optimizer(config: TrainConfig, steps: int) -> keras.optimizers.Optimizer:
+    """The configured optimiser with its learning-rate schedule over `steps` steps.
+
+    `adam`: RowSparseAdam. `adagrad`: tf.keras's, whose sparse update is row-sparse already.
+    """
+    rate = config.learning_rate
+    if config.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, steps)
+    if config.optimizer == "adam":
+        return RowSparseAdam(rate)
+    return keras.optimizers.Adagrad(rate, initial_accumulator_value=0.1)

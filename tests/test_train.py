@@ -1,0 +1,106 @@
+"""The training stage on a small demo log: what it keeps, repeats, skips and refuses."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from beam_jobs import user_sequences, vocabularies
+from pipeline.artifacts import open_artifact
+from pipeline.config import Config, load_config
+from pipeline.errors import ArtifactError
+from pipeline.importers import import_source
+from pipeline.train import TrainingError, load_model, train
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory) -> str:
+    """Tables, vocabularies and sequences of a tiny log."""
+    folder = str(tmp_path_factory.mktemp("train"))
+    config = config_of(folder, "any")
+    import_source(config)
+    vocabularies.run(config)
+    user_sequences.run(config)
+    return folder
+
+
+def config_of(workdir: str, name: str, *overrides: str) -> Config:
+    return load_config(
+        None,
+        [
+            f"workdir={workdir}",
+            f"name={name}",
+            "source.demo={users: 60, items: 40, events: 500}",
+            "tower={embedding_dim: 8, hidden: [12, 8], history_length: 4, history_dim: 8}",
+            "train.batch_size=128",
+            "train.max_epochs=2",
+            *overrides,
+        ],
+    )
+
+
+def records(config: Config) -> list[dict]:
+    artifact = open_artifact(config.run_dir / "model", "model", 1)
+    return [json.loads(line) for line in artifact.file("metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_best_epoch_is_kept_and_told(workdir):
+    config = config_of(workdir, "best")
+    artifact = train(config)
+    hits = [record["validation"]["HIT@50"] for record in records(config)]
+    assert artifact.counts["best_epoch"] == 1 + int(np.argmax(hits))
+    assert artifact.counts["validation_hit_at_50"] == max(hits)
+
+
+def test_a_seed_repeats_a_run(workdir):
+    first, again, other = (
+        config_of(workdir, name, f"train.seed={seed}") for name, seed in (("a", 5), ("b", 5), ("c", 6))
+    )
+    vectors = []
+    for config in (first, again, other):
+        train(config)
+        vectors.append(load_model(config).item_vectors(np.arange(1, 30, dtype=np.int32)))
+    assert np.array_equal(vectors[0], vectors[1])
+    assert not np.array_equal(vectors[0], vectors[2])
+
+
+def test_a_model_loads_in_a_fresh_process(workdir):
+    config = config_of(workdir, "fresh")
+    train(config)
+    here = load_model(config).item_vectors(np.arange(1, 6, dtype=np.int32))
+    script = (
+        "import sys, json, numpy as np; from pipeline.config import Config; from pipeline.train import load_model;"
+        "model = load_model(Config.model_validate(json.loads(sys.argv[1])));"
+        "print(json.dumps(model.item_vectors(np.arange(1, 6, dtype=np.int32)).tolist()))"
+    )
+    arguments = [sys.executable, "-c", script, config.model_dump_json()]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert np.array_equal(np.float32(json.loads(done.stdout)), here)
+
+
+def test_nothing_is_trained_twice(workdir):
+    config = config_of(workdir, "once")
+    assert train(config).manifest["run"] == train(config).manifest["run"]
+
+
+def test_training_stops_when_validation_stops_improving(workdir):
+    config = config_of(workdir, "patience", "train.max_epochs=15", "train.patience=1", "train.learning_rate=0.1")
+    counts = train(config).counts
+    assert counts["epochs"] == counts["best_epoch"] + 1
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_model(workdir):
+    config = config_of(workdir, "diverges")
+    before = train(config)
+    worse = config_of(workdir, "diverges", "train.learning_rate=1e30", "tower.normalize=false")
+    with pytest.raises(TrainingError, match=r"the loss is .* in epoch 1, step \d+\. Cure: a smaller"):
+        train(worse)
+    assert open_artifact(config.run_dir / "model", "model", 1).manifest == before.manifest
+
+
+def test_a_model_of_other_sizes_is_refused(workdir):
+    train(config_of(workdir, "sizes"))
+    with pytest.raises(ArtifactError, match="does not fit the config and vocabularies"):
+        load_model(config_of(workdir, "sizes", "tower.embedding_dim=9"))
