@@ -76,12 +76,16 @@ class FieldEmbeddings(keras.layers.Layer):
         return tf.reshape(stacked, (-1, self.width))  # (n, F, D) -> (n, F*D)
 
     def _embed(self, field: EncodedField, values: tf.Tensor, keep: tf.Tensor | None) -> tf.Tensor:
-        rows = tf.gather(self.tables[field.name], values)  # (n, D) or (n, M, D)
+        table = self.tables[field.name]
         if field.kind != "multi":
-            return rows
+            return tf.gather(table, values)  # (n,) -> (n, D)
         present = values > 0 if keep is None else tf.logical_and(values > 0, keep)
-        weights = tf.cast(present, rows.dtype)[..., tf.newaxis]  # (n, M, 1)
-        return tf.math.divide_no_nan(tf.reduce_sum(rows * weights, axis=1), tf.reduce_sum(weights, axis=1))
+        # Most items have far fewer values than the longest one, so only those present are looked up.
+        places = tf.where(present)  # (p, 2)
+        rows = tf.gather(table, tf.gather_nd(values, places))  # (p, D)
+        sums = tf.math.unsorted_segment_sum(rows, places[:, 0], tf.shape(values)[0])  # (n, D)
+        count = tf.reduce_sum(tf.cast(present, rows.dtype), axis=1, keepdims=True)  # (n, 1)
+        return tf.math.divide_no_nan(sums, count)
 
 
 class ItemTable(keras.layers.Layer):
