@@ -25,9 +25,7 @@ from pipeline.sequences import KIND as SEQUENCES_KIND
 from pipeline.sequences import VERSION as SEQUENCES_VERSION
 from pipeline.sequences import UserSequences
 from pipeline.tables import Tables
-from pipeline.train import KIND as MODEL_KIND
-from pipeline.train import VERSION as MODEL_VERSION
-from pipeline.train import load_model
+from pipeline.train import load_model, open_model
 from serving.bundle import KIND, VERSION, Bundle
 from towers.keras import keras
 
@@ -64,7 +62,7 @@ def export(config: Config) -> Artifact:
     Raises ArtifactError when an input is missing or the bundle is not good enough to publish, ConfigError when
     FAISS cannot build `export.index`.
     """
-    model = open_artifact(config.run_dir / "model", MODEL_KIND, MODEL_VERSION)
+    model = open_model(config)
     sequences = open_artifact(config.prepared_dir("user_sequences"), SEQUENCES_KIND, SEQUENCES_VERSION)
     tables, vocabularies = Tables.read(config.tables_dir), Vocabularies.read(config.prepared_dir("vocabularies"))
     inputs = {
@@ -73,27 +71,12 @@ def export(config: Config) -> Artifact:
         "vocabularies": vocabularies.artifact.fingerprint,
         "user_sequences": sequences.fingerprint,
     }
-    check_model(model, inputs, config)
     spec = Spec(KIND, VERSION, inputs, config.export.model_dump())
     published = current(config.bundle_dir, spec)
     if published is not None:
         return published
     sources = Sources(load_model(config), tables, vocabularies, UserSequences.from_artifact(sequences))
     return publish(config.bundle_dir, spec, sources, config.export)
-
-
-def check_model(model: Artifact, inputs: dict[str, str], config: Config) -> None:
-    """Raises ArtifactError when the model was trained on other artefacts than these, or with another tower.
-
-    Other vocabularies of the same sizes would fit the weights, and answer nonsense.
-    """
-    other = [name for name, trained in model.manifest["spec"]["inputs"].items() if inputs.get(name, trained) != trained]
-    if model.config["tower"] != json.loads(config.tower.model_dump_json()):
-        other.append("`tower` settings")
-    if other:
-        raise ArtifactError(
-            f"the model at {model.path} was trained with other {', '.join(other)}. Cure: train it again"
-        )
 
 
 def publish(path: Path, spec: Spec, sources: Sources, settings: ExportConfig) -> Artifact:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,9 +69,30 @@ def train(config: Config) -> Artifact:
     return open_artifact(path, KIND, VERSION)
 
 
-def load_model(config: Config) -> TwoTower:
-    """The trained model of `config`, without its SSL tasks. Raises ArtifactError when it fits the artefacts no more."""
+def open_model(config: Config) -> Artifact:
+    """The model artefact of `config`.
+
+    Raises ArtifactError when it was trained on other artefacts, or with another tower: other vocabularies of the same
+    sizes would fit the weights, and answer nonsense.
+    """
     artifact = open_artifact(config.run_dir / "model", KIND, VERSION)
+    trained_on = artifact.manifest["spec"]["inputs"]
+    other = [kind for kind, fingerprint in _fingerprints(config, trained_on).items() if fingerprint != trained_on[kind]]
+    if artifact.config["tower"] != json.loads(config.tower.model_dump_json()):
+        other.append("`tower` settings")
+    if other:
+        raise ArtifactError(
+            f"the model at {artifact.path} was trained with other {', '.join(other)}. Cure: train again"
+        )
+    return artifact
+
+
+def load_model(config: Config) -> TwoTower:
+    """The trained model of `config`, without its SSL tasks.
+
+    Raises ArtifactError where `open_model` does, and when the weights cannot be read.
+    """
+    artifact = open_model(config)
     inputs = read_inputs(config)
     model = TwoTower(config, inputs.items, inputs.users, inputs.counts)
     build(model)
@@ -80,7 +101,7 @@ def load_model(config: Config) -> TwoTower:
         status.assert_existing_objects_matched().expect_partial()
     except (AssertionError, ValueError, tf.errors.OpError) as error:
         raise ArtifactError(
-            f"the model at {artifact.path} does not fit the config and vocabularies ({error}). Cure: `twotower train`"
+            f"the weights at {artifact.path} cannot be read ({error}). Cure: delete that folder and train again"
         ) from None
     return model
 
@@ -107,11 +128,15 @@ def _needed_jobs(config: Config) -> set[str]:
 
 def _spec(config: Config) -> Spec:
     """The settings that the model depends on, and the artefacts it reads."""
-    jobs = sorted({"vocabularies", "user_sequences", *_needed_jobs(config)})
-    folders = {"tables": config.tables_dir, **{job: config.prepared_dir(job) for job in jobs}}
-    inputs = {kind: open_artifact(folder, kind, 1).fingerprint for kind, folder in folders.items()}
+    inputs = _fingerprints(config, ["tables", "vocabularies", "user_sequences", *sorted(_needed_jobs(config))])
     settings = config.model_dump(include={"split", "tower", "loss", "train"})
     return Spec(KIND, VERSION, inputs, settings | {"tasks": _switched_on(config.tasks)})
+
+
+def _fingerprints(config: Config, kinds: Iterable[str]) -> dict[str, str]:
+    """The fingerprints of artefacts as they are now."""
+    folders = {kind: config.tables_dir if kind == "tables" else config.prepared_dir(kind) for kind in kinds}
+    return {kind: open_artifact(folder, kind, 1).fingerprint for kind, folder in folders.items()}
 
 
 def _switched_on(tasks: TasksConfig) -> dict[str, object]:

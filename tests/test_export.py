@@ -13,7 +13,7 @@ from pipeline import export_index
 from pipeline.artifacts import Artifact, Spec, open_artifact
 from pipeline.config import Config, ExportConfig
 from pipeline.errors import ArtifactError, ConfigError
-from pipeline.export import QuerySet, Sources, check_encoding, check_model, export, publish
+from pipeline.export import QuerySet, Sources, check_encoding, export, publish
 from pipeline.export_tower import check_parity, save_tower
 from pipeline.train import load_model, train
 from serving.bundle import Bundle
@@ -52,19 +52,6 @@ def test_export_with_other_settings_is_made_anew(trained: Config) -> None:
     before = export(trained).manifest
     other = trained.model_copy(update={"export": ExportConfig(recall_at=20)})
     assert export(other).manifest["run"] != before["run"]
-
-
-def test_model_of_another_tower_is_refused(trained: Config) -> None:
-    tower = trained.tower.model_copy(update={"normalize": False})
-    with pytest.raises(ArtifactError, match=r"trained with other `tower` settings\. Cure: train it again"):
-        export(trained.model_copy(update={"tower": tower}))
-
-
-def test_model_of_other_vocabularies_is_refused(trained: Config) -> None:
-    model = open_artifact(trained.run_dir / "model", "model", 1)
-    inputs = {**model.manifest["spec"]["inputs"], "vocabularies": "another fingerprint"}
-    with pytest.raises(ArtifactError, match="trained with other vocabularies"):
-        check_model(model, inputs, trained)
 
 
 def test_export_without_a_model_says_what_to_run(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The training stage on a small demo log: what it keeps, repeats, skips and refuses."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -100,7 +101,26 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_model(workdir):
     assert open_artifact(config.run_dir / "model", "model", 1).manifest == before.manifest
 
 
-def test_a_model_of_other_sizes_is_refused(workdir):
-    train(config_of(workdir, "sizes"))
-    with pytest.raises(ArtifactError, match="does not fit the config and vocabularies"):
-        load_model(config_of(workdir, "sizes", "tower.embedding_dim=9"))
+def test_a_model_of_another_tower_is_refused(workdir):
+    train(config_of(workdir, "tower"))
+    with pytest.raises(ArtifactError, match=r"was trained with other `tower` settings\. Cure: train again"):
+        load_model(config_of(workdir, "tower", "tower.normalize=false"))
+
+
+def test_a_model_of_other_vocabularies_is_refused(workdir, tmp_path):
+    train(config_of(workdir, "vocabularies"))
+    shutil.copytree(workdir, tmp_path / "copy")
+    config = config_of(str(tmp_path / "copy"), "vocabularies", "prepare.min_value_count=4")
+    vocabularies.run(config)
+    with pytest.raises(ArtifactError, match="was trained with other vocabularies"):
+        load_model(config)
+
+
+def test_altered_weights_are_refused(workdir, tmp_path):
+    train(config_of(workdir, "altered"))
+    shutil.copytree(workdir, tmp_path / "copy")
+    config = config_of(str(tmp_path / "copy"), "altered")
+    (weights,) = config.run_dir.glob("model/run=*/weights.index")
+    weights.write_bytes(bytes(weights.stat().st_size))
+    with pytest.raises(ArtifactError, match=r"the weights at .* cannot be read"):
+        load_model(config)
