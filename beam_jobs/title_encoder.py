@@ -128,7 +128,7 @@ def _load_bert(folder: Path) -> tuple[int, Any]:
         layer._feedforward_intermediate_dense.activation = gelu
     ints = tf.TensorSpec((None, None), tf.int32)
 
-    # A function of any shape: the backbone's own `predict` pads every text to 256 tokens, and is 25 times slower.
+    # A function of any shape: the backbone's own `predict` pads every text to 256 tokens, and is far slower.
     @tf.function(input_signature=[ints, ints])
     def embed(tokens: Any, mask: Any) -> Any:
         inputs = {"token_ids": tokens, "segment_ids": tf.zeros_like(tokens), "padding_mask": mask}

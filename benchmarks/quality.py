@@ -86,9 +86,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     protocol = PROTOCOLS[arguments.protocol]
     try:
-        evaluations = {
-            variant: [evaluated(protocol, variant, seed) for seed in arguments.seeds] for variant in VARIANTS
-        }
+        evaluations = {variant: evaluated(protocol, variant, arguments.seeds) for variant in VARIANTS}
     except TwoTowerError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -100,18 +98,28 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if arguments.check and missed else 0
 
 
-def evaluated(protocol: Protocol, variant: str, seed: int) -> Artifact:
-    """Import, prepare, train and evaluate one variant with one seed; a time split is refitted on all of train."""
-    name = f"{variant.strip('+ ').lower()}-{seed}"
-    overrides = [*protocol.variants[variant], f"train.seed={seed}", f"name={name}"]
-    config = load_config(protocol.config, overrides)
-    model = trained(config)
+def evaluated(protocol: Protocol, variant: str, seeds: list[int]) -> list[Artifact]:
+    """Import, prepare, train and evaluate one variant with every seed.
+
+    A time split is refitted on all of train, for as many epochs as were best on validation with the first seed.
+    """
+    refit: list[str] = []
+    config = load_config(protocol.config, settings(protocol, variant, seeds[0]))
     if config.split.kind == "time":
-        epochs = model.counts["best_epoch"]  # chosen on validation, without the events it holds
+        epochs = trained(config).counts["best_epoch"]
         refit = ["split.refit=true", f"workdir={config.workdir}-refit", f"train.max_epochs={epochs}"]
-        config = load_config(protocol.config, [*overrides, *refit])
+    artifacts = []
+    for seed in seeds:
+        config = load_config(protocol.config, [*settings(protocol, variant, seed), *refit])
         trained(config)
-    return evaluate(config, "test")
+        artifacts.append(evaluate(config, "test"))
+    return artifacts
+
+
+def settings(protocol: Protocol, variant: str, seed: int) -> list[str]:
+    """The overrides of one run."""
+    name = f"{variant.strip('+ ').lower()}-{seed}"
+    return [*protocol.variants[variant], f"train.seed={seed}", f"name={name}"]
 
 
 def trained(config: Config) -> Artifact:
