@@ -15,7 +15,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from tqdm import tqdm
 
 from pipeline.artifacts import Artifact
-from pipeline.config import Config, load_config
+from pipeline.config import Config
+from pipeline.config_file import load_config
 from pipeline.errors import TwoTowerError
 
 # DirectRunner would first try to download a Prism binary (and hang behind a firewall that drops packets).

@@ -2,8 +2,8 @@
 
     python benchmarks/optimizers.py --rows 100000 1000000 --check
 
-Each step updates a table [rows, 64] with the gradient of a gather of 20,000 random rows. Both optimisers step in turn in
-one process; the figures are medians. `--check` exits 1 unless the row-sparse step is at least as fast everywhere and
+Each step updates a table [rows, 64] with the gradient of a gather of 20,000 random rows. Both optimisers step in turn
+in one process; the figures are medians. `--check` exits 1 unless the row-sparse step is at least as fast everywhere and
 its time grows less than twofold from the smallest table to the largest.
 """
 

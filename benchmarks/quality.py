@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.artifacts import Artifact, open_artifact
-from pipeline.config import Config, load_config
+from pipeline.config import Config
+from pipeline.config_file import load_config
 from pipeline.errors import TwoTowerError
 from pipeline.evaluate import run as evaluate
 from pipeline.importers import import_source

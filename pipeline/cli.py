@@ -15,7 +15,8 @@ from typing import Annotated
 import typer
 
 from pipeline import stages
-from pipeline.config import Config, load_config
+from pipeline.config import Config
+from pipeline.config_file import load_config
 from pipeline.errors import ConfigError, TwoTowerError
 
 app = typer.Typer(

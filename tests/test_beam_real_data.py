@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import load_config
+from pipeline.config_file import load_config
 from pipeline.importers import import_source
 from pipeline.prepare import prepare
 from pipeline.sequences import UserSequences

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow.compute as pc
 from importer_fixtures import assert_nothing_lost, events_of, import_config
 
-from pipeline.config import load_config
+from pipeline.config_file import load_config
 from pipeline.tables import Tables
 
 ROOT = Path(__file__).resolve().parent.parent

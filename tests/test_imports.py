@@ -16,6 +16,7 @@ ALLOWED = {
         "pipeline.artifacts",
         "pipeline.catalogue",
         "pipeline.config",
+        "pipeline.config_file",
         "pipeline.errors",
         "pipeline.sequences",
         "pipeline.split",

@@ -10,7 +10,8 @@ import pytest
 
 from beam_jobs import user_sequences, vocabularies
 from pipeline.artifacts import open_artifact
-from pipeline.config import Config, load_config
+from pipeline.config import Config
+from pipeline.config_file import load_config
 from pipeline.errors import ArtifactError
 from pipeline.importers import import_source
 from pipeline.train import TrainingError, load_model, train

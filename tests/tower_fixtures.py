@@ -3,7 +3,8 @@
 import numpy as np
 
 from pipeline.catalogue import EncodedField, FieldTable
-from pipeline.config import Config, load_config
+from pipeline.config import Config
+from pipeline.config_file import load_config
 from pipeline.train import build
 from towers.two_tower import TwoTower
 
