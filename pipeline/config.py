@@ -188,19 +188,23 @@ class FeatureLevelConfig(TaskConfig):
     negatives: PositiveInt = 50
 
 
-class SemanticLevelConfig(TaskConfig):
+class ItemPairsConfig(TaskConfig):
+    """Related items against unrelated ones (MicRec)."""
+
+    temperature: PositiveFloat = 1.0
+    negatives: PositiveInt = 50
+    """At most this many per anchor."""
+
+
+class SemanticLevelConfig(ItemPairsConfig):
     """MicRec, eq. 4."""
 
-    temperature: PositiveFloat = 1.0
     top_k: PositiveInt = 10
-    negatives: PositiveInt = 50
+    """Nearest titles that count as related."""
 
 
-class SessionLevelConfig(TaskConfig):
+class SessionLevelConfig(ItemPairsConfig):
     """MicRec, eq. 5."""
-
-    temperature: PositiveFloat = 1.0
-    negatives: PositiveInt = 50
 
 
 class TasksConfig(Section):

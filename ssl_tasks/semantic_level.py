@@ -1,21 +1,16 @@
 """MicRec's semantic-level item contrastive task (Xie et al. 2022, section 3.4, eq. 4)."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from pipeline.artifacts import open_artifact
-from pipeline.config import SemanticLevelConfig, TowerConfig
+from pipeline.config import SemanticLevelConfig
 from pipeline.errors import ArtifactError
-from ssl_tasks.contrastive import info_nce_sampled
-from ssl_tasks.task import Corpus, Task, following
-from towers.keras import keras, tf
-
-if TYPE_CHECKING:
-    from towers.two_tower import TwoTower
+from ssl_tasks.item_pairs import ItemPairs
+from ssl_tasks.task import Corpus
+from towers.keras import tf
 
 
-class SemanticLevel(Task):
+class SemanticLevel(ItemPairs):
     """Items with near titles must be closer than items with far ones.
 
     P, the positives of an item, are its `top_k` nearest titles by cosine of BERT embeddings; one of them is drawn
@@ -37,30 +32,18 @@ class SemanticLevel(Task):
             )
         self.neighbours = tf.constant(neighbours[:, : config.top_k], tf.int32)  # (R, k), 0 where there is none
 
-    def projector(self, tower: TowerConfig) -> keras.layers.Layer:
-        return keras.layers.Dense(tower.hidden[-1], use_bias=False, name="semantic_level_projector")
+    def draw_positive(self, anchors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return draw_one(tf.gather(self.neighbours, anchors))
 
-    def loss(self, model: "TwoTower", training: bool) -> tf.Tensor:
-        anchors = self.draw_items()
+    def related(self, anchors: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
         near = tf.gather(self.neighbours, anchors)  # (n, k)
-        positives, valid = draw_positive(near)
-        project = model.projectors[self.name]
-        embedded = model.encode_items(
-            model.item_embeddings(model.item_table(tf.concat((anchors, positives), axis=0))), training
-        )
-        anchor_vectors, positive_vectors = tf.split(project(embedded), 2)
-        places = following(tf.size(anchors), self.config.negatives)  # (n, m)
-        ids = tf.gather(anchors, places)
-        is_near = tf.reduce_any(tf.equal(ids[:, :, tf.newaxis], near[:, tf.newaxis, :]), axis=2)  # (n, m)
-        allowed = tf.logical_not(tf.logical_or(is_near, tf.equal(ids, anchors[:, tf.newaxis])))
-        negatives = tf.gather(anchor_vectors, places)  # (n, m, D)
-        return info_nce_sampled(anchor_vectors, positive_vectors, negatives, self.config.temperature, allowed, valid)
+        return tf.reduce_any(tf.equal(others[:, :, tf.newaxis], near[:, tf.newaxis, :]), axis=2)  # (n, m)
 
 
-def draw_positive(near: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Draw one of each row's positives.
+def draw_one(near: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Draw one of each row's values uniformly.
 
-    int32 [n, k], values first and 0 padding after -> (positives int32 [n], whether there is one bool [n]).
+    int32 [n, k], values first and 0 padding after -> (values int32 [n], whether there is one bool [n]).
     """
     count = tf.reduce_sum(tf.cast(near > 0, tf.int32), axis=1)
     place = tf.cast(tf.random.uniform(tf.shape(count)) * tf.cast(count, tf.float32), tf.int32)

@@ -1,23 +1,18 @@
 """MicRec's session-level item contrastive task (Xie et al. 2022, section 3.5, eq. 5)."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.artifacts import open_artifact
-from pipeline.config import SessionLevelConfig, TowerConfig
+from pipeline.config import SessionLevelConfig
 from pipeline.errors import ArtifactError
-from ssl_tasks.contrastive import info_nce_sampled
-from ssl_tasks.task import Corpus, Task, following
-from towers.keras import keras, tf
-
-if TYPE_CHECKING:
-    from towers.two_tower import TwoTower
+from ssl_tasks.item_pairs import ItemPairs
+from ssl_tasks.task import Corpus
+from towers.keras import tf
 
 
-class SessionLevel(Task):
+class SessionLevel(ItemPairs):
     """Items that share sessions must be closer than items that never did.
 
     A positive is drawn with probability proportional to its co-occurrence weight. Negatives are uniform items that
@@ -41,24 +36,7 @@ class SessionLevel(Task):
         self.offsets, self.neighbours = tf.constant(pairs.offsets), tf.constant(pairs.neighbours)
         self.cumulative, self.keys = tf.constant(pairs.cumulative), tf.constant(pairs.keys)
 
-    def projector(self, tower: TowerConfig) -> keras.layers.Layer:
-        return keras.layers.Dense(tower.hidden[-1], use_bias=False, name="session_level_projector")
-
-    def loss(self, model: "TwoTower", training: bool) -> tf.Tensor:
-        anchors = self.draw_items()
-        positives, valid = self.draw_positive(anchors)
-        project = model.projectors[self.name]
-        embedded = model.encode_items(
-            model.item_embeddings(model.item_table(tf.concat((anchors, positives), axis=0))), training
-        )
-        anchor_vectors, positive_vectors = tf.split(project(embedded), 2)
-        places = following(tf.size(anchors), self.config.negatives)  # (n, m)
-        allowed = tf.logical_not(self.cooccurs(anchors, tf.gather(anchors, places)))
-        negatives = tf.gather(anchor_vectors, places)  # (n, m, D)
-        return info_nce_sampled(anchor_vectors, positive_vectors, negatives, self.config.temperature, allowed, valid)
-
     def draw_positive(self, anchors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """int32 [n] -> (a co-occurring item each, int32 [n]; whether there is one, bool [n])."""
         start, stop = tf.gather(self.offsets, anchors), tf.gather(self.offsets, anchors + 1)
         low, high = tf.gather(self.cumulative, start), tf.gather(self.cumulative, stop)
         drawn = low + tf.random.uniform(tf.shape(low), dtype=tf.float64) * (high - low)
@@ -69,13 +47,11 @@ class SessionLevel(Task):
         valid = stop > start
         return tf.where(valid, tf.gather(self.neighbours, place), 0), valid
 
-    def cooccurs(self, anchors: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
-        """Whether anchors [n] and others [n, m] are the same item or co-occurred: bool [n, m]."""
+    def related(self, anchors: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
         wanted = pair_key(anchors[:, tf.newaxis], others, self.corpus.rows)
         place = tf.searchsorted(self.keys, tf.reshape(wanted, (-1,)))
         found = tf.gather(self.keys, tf.minimum(place, tf.size(self.keys) - 1))
-        same = tf.equal(others, anchors[:, tf.newaxis])
-        return tf.logical_or(tf.equal(tf.reshape(found, tf.shape(wanted)), wanted), same)
+        return tf.equal(tf.reshape(found, tf.shape(wanted)), wanted)
 
 
 def pair_key(first: tf.Tensor, second: tf.Tensor, rows: int) -> tf.Tensor:

@@ -1,5 +1,6 @@
 """What an SSL task is: it declares the artefacts it needs, and gives a scalar loss for a model."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -19,7 +20,7 @@ class Corpus:
     artifacts: dict[str, Path]
 
 
-class Task:
+class Task(ABC):
     """Base of every task. One instance serves one training run.
 
     Class attributes: `name`, the key under `tasks` in the config; `needs`, the Beam jobs whose artefacts it reads;
@@ -41,9 +42,9 @@ class Task:
         """A layer used by this task in training only, never exported; None when it needs none."""
         return None
 
+    @abstractmethod
     def loss(self, model: "TwoTower", training: bool) -> tf.Tensor:
         """The task's loss on items of its own drawing, a float scalar."""
-        raise NotImplementedError
 
     def draw_items(self) -> tf.Tensor:
         """`batch_size` item indices, uniform over the corpus and never from the click distribution, int32 [n]."""

@@ -12,7 +12,7 @@ from pipeline.artifacts import Spec, create
 from pipeline.errors import ArtifactError
 from ssl_tasks.feature_masking import correlated_masks
 from ssl_tasks.registry import TASKS, make_tasks
-from ssl_tasks.semantic_level import draw_positive
+from ssl_tasks.semantic_level import draw_one
 from ssl_tasks.session_level import Cooccurrence, SessionLevel
 from ssl_tasks.task import Corpus, Task, following
 from towers.keras import keras, tf
@@ -181,7 +181,7 @@ def test_feature_level_augmentations_zero_what_they_say(augmentation, corpus):
 def test_a_semantic_positive_is_one_of_the_neighbours_uniformly():
     keras.utils.set_random_seed(0)
     near = tf.constant([[4, 7, 9, 0]] * 6000 + [[0, 0, 0, 0]])
-    positives, valid = draw_positive(near)
+    positives, valid = draw_one(near)
     share = np.bincount(positives.numpy()[:-1], minlength=10) / 2000
     assert share[[4, 7, 9]] == pytest.approx(np.ones(3), abs=0.1)
     assert share.sum() == pytest.approx(3.0)
@@ -202,8 +202,8 @@ def test_a_session_positive_is_drawn_in_proportion_to_its_weight(corpus):
 def test_cooccurrence_is_looked_up_exactly(corpus):
     task = one_task(corpus, "session_level")
     others = tf.tile(tf.range(ROWS)[tf.newaxis], (ROWS, 1))
-    found = task.cooccurs(tf.range(ROWS), others).numpy()
-    expected = np.eye(ROWS, dtype=bool)
+    found = task.related(tf.range(ROWS), others).numpy()
+    expected = np.zeros((ROWS, ROWS), dtype=bool)
     for item, (neighbours, _) in PAIRS.items():
         expected[item, neighbours] = True
     assert np.array_equal(found, expected)

@@ -1,0 +1,45 @@
+"""What MicRec's semantic-level and session-level tasks share (Xie et al. 2022, eqs. 4-5)."""
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+from pipeline.config import ItemPairsConfig, TowerConfig
+from ssl_tasks.contrastive import info_nce_sampled
+from ssl_tasks.task import Task, following
+from towers.keras import keras, tf
+
+if TYPE_CHECKING:
+    from towers.two_tower import TwoTower
+
+
+class ItemPairs(Task):
+    """The vector of an item must be closer to that of a related item than to those of unrelated ones.
+
+    Anchors are uniform over the corpus; an anchor without a related item adds nothing to the loss.
+    """
+
+    config: ItemPairsConfig
+
+    @abstractmethod
+    def draw_positive(self, anchors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """int32 [n] -> (a related item each, int32 [n], 0 where there is none; whether there is one, bool [n])."""
+
+    @abstractmethod
+    def related(self, anchors: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+        """Which of `others` int32 [n, m] are related to, and so no negatives of, anchors int32 [n]: bool [n, m]."""
+
+    def projector(self, tower: TowerConfig) -> keras.layers.Layer:
+        return keras.layers.Dense(tower.hidden[-1], use_bias=False, name=f"{self.name}_projector")
+
+    def loss(self, model: "TwoTower", training: bool) -> tf.Tensor:
+        anchors = self.draw_items()
+        positives, valid = self.draw_positive(anchors)
+        values = model.item_table(tf.concat((anchors, positives), axis=0))
+        encoded = model.encode_items(model.item_embeddings(values), training)
+        anchor_vectors, positive_vectors = tf.split(model.projectors[self.name](encoded), 2)
+        places = following(tf.size(anchors), self.config.negatives)  # (n, m)
+        others = tf.gather(anchors, places)
+        same = tf.equal(others, anchors[:, tf.newaxis])
+        allowed = tf.logical_not(tf.logical_or(same, self.related(anchors, others)))
+        negatives = tf.gather(anchor_vectors, places)  # (n, m, D)
+        return info_nce_sampled(anchor_vectors, positive_vectors, negatives, self.config.temperature, allowed, valid)
