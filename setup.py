@@ -24,7 +24,6 @@ setup(
     description="Two-tower item retrieval: Beam preprocessing, Keras towers with SSL tasks, FAISS serving",
     python_requires=">=3.11,<3.13",
     packages=["pipeline", "towers", "ssl_tasks", "serving", "beam_jobs"],
-    package_data={"serving": ["static/*"]},
     install_requires=[
         "tensorflow>=2.21,<2.22",
         "tf-keras>=2.21,<2.22",
@@ -44,6 +43,9 @@ setup(
         "backports-strenum<1.3",
         "fastapi>=0.165,<0.166",
         "uvicorn>=0.54,<0.55",
+        # What uvicorn uses when it is there; without them it parses HTTP in Python.
+        "httptools>=0.8,<0.9",
+        "uvloop>=0.23,<0.24",
         "orjson>=3.13,<4",
         "httpx>=0.28,<0.29",
         # The command line, its configuration and its reports.
