@@ -24,7 +24,7 @@ from pipeline.evaluate import run as evaluate
 from pipeline.importers import import_source
 from pipeline.metrics import hits
 from pipeline.prepare import prepare
-from pipeline.statistics import Run, compare, format_figure
+from pipeline.statistics import Run, compare, format_figure, mean_and_deviation
 
 VARIANTS = ("base", "+ CFM", "+ MicRec")
 HEADLINE = 50
@@ -141,6 +141,9 @@ def summarise(name: str, protocol: Protocol, evaluations: dict[str, list[Artifac
     print(baseline_table(evaluations["base"][0].path, config.evaluate.at, report["labels"]))
     print(f"\n# {name}: {len(runs['base'])} seeds\n")
     print(compare(runs, config.evaluate.at, HEADLINE, config.evaluate.gap_seconds, config.evaluate.bootstrap))
+    if "catalogue" in report["parts"]:
+        print(f"\n# {name}: candidates never seen in training included\n")
+        print(catalogue_table(evaluations, config.evaluate.at))
     hit = {variant: [float(hits(run.ranks, HEADLINE).mean()) for run in each] for variant, each in runs.items()}
     baselines = {
         scorer: float(hits(Run.read(evaluations["base"][0].path, scorer).ranks, HEADLINE).mean())
@@ -155,6 +158,20 @@ def summarise(name: str, protocol: Protocol, evaluations: dict[str, list[Artifac
     best = f"base HIT@{HEADLINE} >= {protocol.reference} (TFRS two-tower)"
     targets[best] = bool(np.mean(hit["base"]) >= protocol.reference)
     return {"protocol": name, f"HIT@{HEADLINE}": hit, "baselines": baselines, "targets": targets}
+
+
+def catalogue_table(evaluations: dict[str, list[Artifact]], at: list[int]) -> str:
+    """HIT@N among all items of the catalogue, mean and deviation over seeds, as Markdown; `unseen` is a cold start."""
+    unseen = f"HIT@{HEADLINE} unseen"
+    header = " | ".join(["variant", *(f"HIT@{n}" for n in at), unseen])
+    rows = [f"| {header} |", "|---" * (len(at) + 2) + "|"]
+    for variant, artifacts in evaluations.items():
+        reports = [json.loads(a.file("report.json").read_text(encoding="utf-8")) for a in artifacts]
+        models = [report["parts"]["catalogue"]["scorers"]["model"] for report in reports]
+        figures = [mean_and_deviation([model["hit"][str(n)] for model in models]) for n in at]
+        cold = mean_and_deviation([model["slices"]["unseen"][str(HEADLINE)] for model in models])
+        rows.append(f"| {' | '.join([variant, *figures, cold])} |")
+    return "\n".join(rows)
 
 
 def baseline_table(evaluation: Path, at: list[int], labels: dict[str, str]) -> str:
