@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.artifacts import Artifact, open_artifact
-from pipeline.config import Config
 from pipeline.config_file import load_config
 from pipeline.errors import TwoTowerError
 from pipeline.evaluate import run as evaluate
@@ -87,7 +86,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     protocol = PROTOCOLS[arguments.protocol]
     try:
-        evaluations = {variant: evaluated(protocol, variant, arguments.seeds) for variant in VARIANTS}
+        evaluations = {
+            variant: [evaluated(protocol, variant, seed) for seed in arguments.seeds] for variant in VARIANTS
+        }
     except TwoTowerError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -99,37 +100,18 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if arguments.check and missed else 0
 
 
-def evaluated(protocol: Protocol, variant: str, seeds: list[int]) -> list[Artifact]:
-    """Import, prepare, train and evaluate one variant with every seed.
-
-    A time split is refitted on all of train, for as many epochs as were best on validation with the first seed.
-    """
-    refit: list[str] = []
-    config = load_config(protocol.config, settings(protocol, variant, seeds[0]))
-    if config.split.kind == "time":
-        epochs = trained(config).counts["best_epoch"]
-        refit = ["split.refit=true", f"workdir={config.workdir}-refit", f"train.max_epochs={epochs}"]
-    artifacts = []
-    for seed in seeds:
-        config = load_config(protocol.config, [*settings(protocol, variant, seed), *refit])
-        trained(config)
-        artifacts.append(evaluate(config, "test"))
-    return artifacts
-
-
-def settings(protocol: Protocol, variant: str, seed: int) -> list[str]:
-    """The overrides of one run."""
-    name = f"{variant.strip('+ ').lower()}-{seed}"
-    return [*protocol.variants[variant], f"train.seed={seed}", f"name={name}"]
-
-
-def trained(config: Config) -> Artifact:
-    """All stages up to the model."""
+def evaluated(protocol: Protocol, variant: str, seed: int) -> Artifact:
+    """All stages of one variant with one seed; a time split is trained on its validation part too."""
     from pipeline.train import train
 
+    name = f"{variant.strip('+ ').lower()}-{seed}"
+    config = load_config(protocol.config, [*protocol.variants[variant], f"train.seed={seed}", f"name={name}"])
+    if config.split.kind == "time":
+        config.split.refit, config.workdir = True, f"{config.workdir}-refit"
     import_source(config)
-    list(prepare(config))
-    return train(config)
+    prepare(config)
+    train(config)
+    return evaluate(config, "test")
 
 
 def summarise(name: str, protocol: Protocol, evaluations: dict[str, list[Artifact]]) -> dict:

@@ -1,6 +1,7 @@
 """The training stage: artefacts -> the model with the best validation HIT."""
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -155,7 +156,8 @@ def _fit(model: TwoTower, config: Config, inputs: Inputs, directory: Path) -> di
         hit = validate() if validate else float(epoch)  # without a validation part, later is better
         if validate:
             record["validation"] = {f"HIT@{config.train.monitor}": round(hit, 5)}
-            tqdm.write(f"epoch {epoch}: loss {record['loss']:.4f}, validation HIT@{config.train.monitor} {hit:.4f}")
+            told = f"epoch {epoch}: loss {record['loss']:.4f}, validation HIT@{config.train.monitor} {hit:.4f}"
+            tqdm.write(told, file=sys.stderr)
         with open(directory / METRICS, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(record) + "\n")
         if hit > best:
