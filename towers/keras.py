@@ -6,6 +6,8 @@ TF_USE_LEGACY_KERAS is set before its first import.
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 if "tensorflow" in sys.modules and os.environ.get("TF_USE_LEGACY_KERAS") != "1":
     raise ImportError(
@@ -14,10 +16,26 @@ if "tensorflow" in sys.modules and os.environ.get("TF_USE_LEGACY_KERAS") != "1":
     )
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Its C++ errors come as Python exceptions too; what else it logs is that this machine has no GPU.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import tensorflow as tf
-import tensorflow_recommenders as tfrs
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Nothing reaches stderr: on import TensorFlow writes lines there that no setting of its own stops."""
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
+
+
+with _silenced():
+    import tensorflow as tf
+    import tensorflow_recommenders as tfrs
 
 keras = tf.keras
 
