@@ -103,7 +103,8 @@ class SessionConfig(Section):
     max_session_items: PositiveInt = 200
     """Items of a session beyond this many are cut, and counted."""
     top_n: PositiveInt = 50
-    """Co-occurring items kept per item."""
+    """Co-occurring items kept per item, the heaviest. The session-level task may draw those cut as negatives; a number
+    as large as the catalogue keeps all."""
     same_category_field: str | None = None
     same_category_factor: PositiveFloat = 2.0
 
