@@ -49,8 +49,12 @@ def test_an_accidental_hit_has_probability_zero():
     assert np.any(gradient[2] != 0.0)
 
 
-def test_log_q_makes_the_sampled_gradient_agree_with_the_full_softmax():
-    """Many batches drawn from q, corrected by -log q, must estimate the gradient of the softmax over all items."""
+def test_log_q_makes_negatives_drawn_from_q_stand_for_all_items():
+    """With the negatives corrected by -log q, the gradient must estimate that of the softmax over all items.
+
+    The positive is given the correction it needs for that, as its copies are masked: its one place stands for 4000.
+    Training gives it -log q like every other item (Yi et al. 2019), whose bias in this term is not tested here.
+    """
     rng = np.random.default_rng(5)
     items = rng.normal(size=(6, 3)).astype(np.float32)
     q = np.array([0.4, 0.25, 0.15, 0.1, 0.06, 0.04])
@@ -67,7 +71,6 @@ def test_log_q_makes_the_sampled_gradient_agree_with_the_full_softmax():
             loss = batch_softmax(users, items[drawn], tf.constant(drawn), tf.constant(log_q[drawn]), 1.0, weights)
         return tape.gradient(loss, user).numpy()[0]
 
-    # The positive's own copies are masked, so its one place must stand for all 4000 q_0 of them.
     log_q = np.log(q).astype(np.float32)
     log_q[0] = -np.log(4000.0)
     assert sampled_gradient(log_q) == pytest.approx(expected, abs=0.05)
