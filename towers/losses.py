@@ -15,9 +15,9 @@ def batch_softmax(
 
     L = -sum_i w_i log( exp(l_ii) / sum_j exp(l_ij) ) / sum_i w_i,   l_ij = <u_i, v_j> / tau - log q_j
 
-    The same item standing elsewhere in the batch is no negative: its probability is exactly 0. The positive is corrected
-    like the negatives, although it is in its row with certainty and not with probability q: against the softmax over all
-    items its own term is biased, as in Yi et al.
+    The same item standing elsewhere in the batch is no negative: its probability is exactly 0. The positive is
+    corrected like the negatives, although it is in its row with certainty and not with probability q: against the
+    softmax over all items its own term is biased, as in Yi et al.
 
     Args:
       users: float [B, D]. items: float [B, D], row i the positive of user i.
