@@ -93,6 +93,16 @@ def dictionary(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, pa.Array
     return array.indices.to_numpy(), array.dictionary
 
 
+def footer(path: Path | str) -> pq.FileMetaData:
+    """What a Parquet file says of itself."""
+    return pq.read_metadata(path)
+
+
+def read_table(path: Path | str, strings: list[str]) -> pa.Table:
+    """A whole Parquet file; the columns named in `strings` come dictionary-encoded."""
+    return pq.ParquetFile(path, read_dictionary=strings).read()
+
+
 def row_groups(paths: Iterable[Path]) -> list[tuple[str, int]]:
     """(path, row group number) of every row group of some Parquet files: the unit of parallel reading."""
     return [(str(path), group) for path in paths for group in range(pq.ParquetFile(path).num_row_groups)]

@@ -1,102 +1,94 @@
-"""The event log as column blocks, cut by the hash of the user: where every job on logs begins."""
+"""Events as columns of codes: those of one day as they are coded, and those of complete users as jobs read them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
 from beam_jobs import blocks
-from beam_jobs.job import count
 from pipeline.config import SplitConfig
-from pipeline.split import cut, order_by, order_events, time_bounds
+from pipeline.split import cut, order_by, order_events
+
+STRINGS = ["user_id", "item_id"]
+
+
+def in_order(table: pa.Table) -> pa.Table:
+    """Sort events by user (in the order of the dictionary), then timestamp, then tie breaker.
+
+    table: user_id and item_id dictionary-encoded, timestamp int64 (Unix seconds).
+    """
+    users, user_ids = blocks.dictionary(table["user_id"])
+    items, item_ids = blocks.dictionary(table["item_id"])
+
+    def ids(rows: np.ndarray) -> tuple[list[str], list[str]]:
+        return user_ids.take(pa.array(users[rows])).to_pylist(), item_ids.take(pa.array(items[rows])).to_pylist()
+
+    return table.take(pa.array(order_events(users, table["timestamp"].to_numpy(), ids)))
+
+
+def repeats(table: pa.Table) -> np.ndarray:
+    """bool [n]: which of some ordered events equal the one before in user, item and timestamp."""
+    columns = [blocks.dictionary(table[name])[0] for name in STRINGS] + [table["timestamp"].to_numpy()]
+    equal = np.ones(max(0, len(table) - 1), dtype=bool)
+    for column in columns:
+        equal &= column[1:] == column[:-1]
+    return np.concatenate(([False], equal))[: len(table)]
 
 
 @dataclass(frozen=True)
-class Events:
-    """Events in columns; strings are codes into their distinct values.
+class UserEvents:
+    """The events of complete users, user after user, each user's in order.
 
-    users, items: int32 [n], codes into user_ids [U] and item_ids [I]; timestamps: int64 [n], Unix seconds.
+    user_ids: strings [U]; user u owns the rows offsets[u] .. offsets[u + 1], offsets int64 [U + 1].
+    items: int32 [n], codes into item_ids [I]; timestamps: int64 [n], Unix seconds.
     """
 
-    users: np.ndarray
+    user_ids: pa.Array
+    offsets: np.ndarray
     items: np.ndarray
     timestamps: np.ndarray
-    user_ids: pa.Array
     item_ids: pa.Array
 
     @classmethod
-    def from_table(cls, table: pa.Table) -> "Events":
-        """From a table whose user_id and item_id are dictionary-encoded."""
+    def from_days(cls, days: Iterable[pa.Table]) -> "UserEvents":
+        """From tables of ordered events (see in_order), one a day, the days ascending; one table at least.
+
+        Events of different days differ in time, so that the days need no sorting by time again.
+        """
+        table = pa.concat_tables(days).unify_dictionaries().combine_chunks()
         users, user_ids = blocks.dictionary(table["user_id"])
         items, item_ids = blocks.dictionary(table["item_id"])
-        return cls(users, items, table["timestamp"].to_numpy(), user_ids, item_ids)
+        timestamps = table["timestamp"].to_numpy()
+        if np.any(users[1:] < users[:-1]):
+            order = order_by(users)
+            items, timestamps = items[order], timestamps[order]
+        offsets = np.concatenate(([0], np.cumsum(np.bincount(users, minlength=len(user_ids)))))
+        return cls(user_ids, offsets, items, timestamps, item_ids)
 
-    def select(self, rows: np.ndarray) -> "Events":
-        """The events at `rows` (indices or a mask), in that order."""
-        return Events(self.users[rows], self.items[rows], self.timestamps[rows], self.user_ids, self.item_ids)
-
-    def per_user(self) -> np.ndarray:
+    @property
+    def lengths(self) -> np.ndarray:
         """Events of each user: int64 [U]."""
-        return np.bincount(self.users, minlength=len(self.user_ids))
+        return np.diff(self.offsets)
 
-    def ordered(self, ranks: np.ndarray) -> np.ndarray:
-        """The permutation that sorts by (ranks[user], timestamp, tie breaker); ranks: int [U], distinct."""
-        user_ids = self.user_ids.to_numpy(zero_copy_only=False)[self.users]
-        item_ids = self.item_ids.to_numpy(zero_copy_only=False)[self.items]
-        return order_events(ranks[self.users], self.timestamps, user_ids, item_ids)
+    def select(self, users: np.ndarray) -> "UserEvents":
+        """The users at these places (int [V]), in that order."""
+        lengths = self.lengths[users]
+        offsets = np.concatenate(([0], np.cumsum(lengths)))
+        rows = np.arange(offsets[-1]) + np.repeat(self.offsets[users] - offsets[:-1], lengths)
+        return UserEvents(
+            self.user_ids.take(pa.array(users)), offsets, self.items[rows], self.timestamps[rows], self.item_ids
+        )
+
+    def latest(self, most: int) -> "UserEvents":
+        """Only the last `most` events of each user."""
+        if np.all(self.lengths <= most):
+            return self
+        kept = np.arange(len(self.items)) >= np.repeat(self.offsets[1:] - most, self.lengths)
+        offsets = np.concatenate(([0], np.cumsum(np.minimum(self.lengths, most))))
+        return UserEvents(self.user_ids, offsets, self.items[kept], self.timestamps[kept], self.item_ids)
 
     def train_rows(self, split: SplitConfig) -> np.ndarray:
-        """bool [n]: which events are train. The users must be complete."""
-        if split.kind == "none":
-            return np.ones(len(self.users), dtype=bool)
-        if split.kind == "time":
-            return self.timestamps < time_bounds(split)[0]
-        return self._train_rows_by_order(split)
-
-    def _train_rows_by_order(self, split: SplitConfig) -> np.ndarray:
-        lengths = self.per_user()
-        offsets = np.concatenate(([0], np.cumsum(lengths)))
-        since_first = self.timestamps - self.timestamps.min()  # few bits, for the packed sort
-        timestamps = self.timestamps[order_by(self.users, since_first)]
-        train_end, _ = cut(timestamps, offsets, split)
-        # Only a tie that the cut falls into needs the (costly) tie breaker: order the events from there on.
-        held = train_end < lengths
-        since = np.full(len(lengths), np.iinfo(np.int64).max)
-        since[held] = timestamps[(offsets[:-1] + train_end)[held]]
-        late = np.flatnonzero(self.timestamps >= since[self.users])
-        events = self.select(late)
-        order = events.ordered(np.arange(len(lengths)))
-        ends = np.cumsum(events.per_user())
-        from_end = ends[events.users[order]] - np.arange(len(order))  # 1 = the user's last event
-        rows = np.ones(len(self.users), dtype=bool)
-        rows[late[order]] = from_end > (lengths - train_end)[events.users[order]]
-        return rows
-
-
-def split_by_user(source: tuple[str, int], partitions: int) -> Iterator[tuple[int, bytes]]:
-    """One row group of the event log -> a block per partition; a user's events all share one partition."""
-    table = blocks.read_row_group(source, strings=["user_id", "item_id"])
-    count("events", len(table))
-    partition = blocks.partition_of(table["user_id"].combine_chunks(), partitions)
-    yield from blocks.split(table, partition, partitions)
-
-
-class EventsByUser(beam.PTransform):
-    """Pipeline -> (partition, blocks): the whole event log, every user complete in one partition."""
-
-    def __init__(self, parts: Iterable[Path], partitions: int) -> None:
-        super().__init__()
-        self.sources = blocks.row_groups(parts)
-        self.partitions = partitions
-
-    def expand(self, pbegin: beam.Pipeline) -> beam.PCollection:
-        return (
-            pbegin
-            | "row groups" >> beam.Create(self.sources)
-            | beam.Reshuffle()
-            | beam.FlatMap(split_by_user, self.partitions).with_output_types(tuple[int, bytes])
-            | beam.GroupByKey()
-        )
+        """bool [n]: which events are train."""
+        train_end, _ = cut(self.timestamps, self.offsets, split)
+        return np.arange(len(self.items)) < np.repeat(self.offsets[:-1] + train_end, self.lengths)

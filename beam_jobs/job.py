@@ -44,7 +44,7 @@ def count(name: str, amount: int | np.integer) -> None:
 
 
 @contextmanager
-def progress(stage: str, folder: Path, pattern: str, expected: int) -> Iterator[None]:
+def progress(stage: str, folders: Sequence[Path], pattern: str, expected: int) -> Iterator[None]:
     """Show a bar that follows the finished files of a stage, on whichever machine its workers write them."""
     done = threading.Event()
     with tqdm(total=expected, desc=stage, unit="part") as bar:
@@ -54,7 +54,7 @@ def progress(stage: str, folder: Path, pattern: str, expected: int) -> Iterator[
                 show()
 
         def show() -> None:
-            finished = min(expected, sum(1 for _ in folder.glob(pattern)))
+            finished = min(expected, sum(1 for folder in folders for _ in folder.glob(pattern)))
             if finished > bar.n:
                 bar.update(finished - bar.n)
             elif sys.stderr.isatty():

@@ -4,8 +4,10 @@ A session is a run of a user's train events, each at most `gap_seconds` after th
 co-occur once per session that holds both, however often it repeats them.
 """
 
+import calendar
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import date, timedelta
 from pathlib import Path
 
 import apache_beam as beam
@@ -14,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_jobs import blocks
+from beam_jobs.day_events import Window
 from beam_jobs.job import count, main, progress, run_pipeline
 from pipeline import sequences
 from pipeline.artifacts import Artifact, Spec, create, current, open_artifact
@@ -25,10 +28,20 @@ from pipeline.tables import Tables
 
 KIND, VERSION = "session_cooccurrence", 1
 SCHEMA = pa.schema([("item", pa.int32()), ("neighbours", pa.list_(pa.int32())), ("weights", pa.list_(pa.float32()))])
+SECONDS_A_DAY = 86_400
 PAIRS_AT_ONCE = 4_000_000
 """Bounds the memory of a worker: a session of 200 items has 20,000 pairs."""
 
 # ---- kernels
+
+
+def decay(timestamps: np.ndarray, window_end: int, half_life_days: float) -> np.ndarray:
+    """0.5 ** (age / half-life), float64 [n]: the age of what happened on the window's last day (UTC) is 0 days.
+
+    timestamps, window_end: Unix seconds; window_end: the midnight that ends the last day.
+    """
+    age = np.maximum(0, (window_end - 1 - timestamps) // SECONDS_A_DAY)
+    return 0.5 ** (age / half_life_days)
 
 
 def session_numbers(users: np.ndarray, timestamps: np.ndarray, gap: int) -> np.ndarray:
@@ -51,10 +64,12 @@ def positions(groups: np.ndarray) -> np.ndarray:
     return np.arange(len(groups)) - np.repeat(starts, np.diff(starts, append=len(groups)))
 
 
-def pair_keys(session: np.ndarray, items: np.ndarray, size: int, at_once: int = PAIRS_AT_ONCE) -> Iterator[np.ndarray]:
-    """min * size + max of every two items that share a session, in chunks of about `at_once` pairs.
+def pair_keys(
+    session: np.ndarray, items: np.ndarray, size: int, weights: np.ndarray | None = None, at_once: int = PAIRS_AT_ONCE
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """min * size + max of every two items that share a session, and the session's weight; about `at_once` at a time.
 
-    session: ascending; items: int [n], distinct within a session, below size.
+    session: ascending; items: int [n], distinct within a session, below size; weights: by session number.
     """
     starts = blocks.run_starts(session)
     lengths = np.diff(starts, append=len(session))
@@ -62,27 +77,32 @@ def pair_keys(session: np.ndarray, items: np.ndarray, size: int, at_once: int = 
     for first, stop in zip(firsts, np.append(firsts, len(starts))[1:], strict=True):
         inside = slice(starts[first], starts[first] + lengths[first:stop].sum())
         after = np.repeat(starts[first:stop] + lengths[first:stop] - 1, lengths[first:stop])
-        yield _chunk_keys(items[inside].astype(np.int64), after - np.arange(inside.start, inside.stop), size)
+        keys, left = _chunk_keys(items[inside].astype(np.int64), after - np.arange(inside.start, inside.stop), size)
+        yield keys, None if weights is None else weights[session[inside][left]]
 
 
-def _chunk_keys(items: np.ndarray, after: np.ndarray, size: int) -> np.ndarray:
-    """after: how many rows of its session follow each row. Pairs at distance 1, then 2, ..."""
-    keys, distance = [np.zeros(0, np.int64)], 1
+def _chunk_keys(items: np.ndarray, after: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs at distance 1, then 2, ...: their keys, and the row of the first item of each.
+
+    after: how many rows of its session follow each row.
+    """
+    keys, lefts, distance = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 1
     left = np.flatnonzero(after >= distance)
     while len(left):
         a, b = items[left], items[left + distance]
         keys.append(np.minimum(a, b) * size + np.maximum(a, b))
+        lefts.append(left)
         distance += 1
         left = left[after[left] >= distance]
-    return np.concatenate(keys)
+    return np.concatenate(keys), np.concatenate(lefts)
 
 
 def count_pairs(
-    keys: np.ndarray, size: int, counts: np.ndarray | None = None
+    keys: np.ndarray, size: int, weights: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Keys item * size + neighbour (with counts, or 1 each) -> (item, neighbour, count), by item, then neighbour."""
-    keys, counts = blocks.sum_by_key(keys, counts)
-    return *np.divmod(keys, size), counts
+    """Keys item * size + neighbour (with weights, or 1 each) -> (item, neighbour, weight), by item, then neighbour."""
+    keys, weights = blocks.sum_by_key(keys, weights)
+    return *np.divmod(keys, size), weights
 
 
 def same_category(column: np.ndarray, missing: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -120,24 +140,28 @@ def rank_neighbours(item: np.ndarray, neighbour: np.ndarray, weight: np.ndarray,
 
 
 class CountPairs(beam.DoFn):
-    """A row group of user sequences -> (partition of items, block of item, neighbour, count), both directions."""
+    """A row group of user sequences -> (partition of items, block of item, neighbour, weight), both directions."""
 
-    def __init__(self, session: SessionConfig, size: int, partitions: int) -> None:
+    def __init__(self, session: SessionConfig, size: int, partitions: int, last_day: date) -> None:
         self.session, self.size, self.partitions = session, size, partitions
+        self.window_end = calendar.timegm((last_day + timedelta(days=1)).timetuple())
 
     def process(self, source: tuple[str, int]) -> Iterator[tuple[int, bytes]]:
-        session, items = self._sessions(blocks.read_row_group(source))
+        session, items, weights = self._sessions(blocks.read_row_group(source))
         inside = positions(session) < self.session.max_session_items
-        count("sessions", len(blocks.run_starts(session)))
+        starts = blocks.run_starts(session)
+        count("sessions", len(starts))
         count("sessions_cut", len(blocks.run_starts(session[~inside])))
+        count("session_items", len(session))
         count("items_cut", np.count_nonzero(~inside))
-        for keys in pair_keys(session[inside], items[inside], self.size):
-            a, b, counts = (part.astype(np.int32) for part in count_pairs(keys, self.size))
-            item, neighbour = np.concatenate((a, b)), np.concatenate((b, a))
-            table = pa.table({"item": item, "neighbour": neighbour, "count": np.concatenate((counts, counts))})
+        for keys, weight in pair_keys(session[inside], items[inside], self.size, weights):
+            a, b, summed = count_pairs(keys, self.size, weight)
+            item, neighbour = np.concatenate((a, b)).astype(np.int32), np.concatenate((b, a)).astype(np.int32)
+            table = pa.table({"item": item, "neighbour": neighbour, "weight": np.concatenate((summed, summed))})
             yield from blocks.split(table, item % self.partitions, self.partitions)
 
-    def _sessions(self, table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    def _sessions(self, table: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """(session, item) of distinct items, and the weight of each session number; None: 1 each."""
         items = table["items"].combine_chunks()
         lengths = items.value_lengths().to_numpy()
         users = np.repeat(np.arange(len(lengths)), lengths)
@@ -145,7 +169,11 @@ class CountPairs(beam.DoFn):
         timestamps = table["timestamps"].combine_chunks().flatten().to_numpy()[train]
         count("train_events", np.count_nonzero(train))
         session = session_numbers(users[train], timestamps, self.session.gap_seconds)
-        return distinct_items(session, items.flatten().to_numpy()[train])
+        weights = None
+        if self.session.half_life_days is not None:
+            started = timestamps[blocks.run_starts(session)]
+            weights = decay(started, self.window_end, self.session.half_life_days)
+        return *distinct_items(session, items.flatten().to_numpy()[train]), weights
 
 
 class WriteNeighbours(beam.DoFn):
@@ -165,10 +193,12 @@ class WriteNeighbours(beam.DoFn):
 
     def process(self, element: tuple[int, Iterable[bytes]]) -> None:
         partition, received = element
-        table = pa.concat_tables([blocks.unpack(block) for block in received])
+        table = pa.concat_tables(blocks.unpack(block) for block in sorted(received))
         keys = table["item"].to_numpy().astype(np.int64) * self.size + table["neighbour"].to_numpy()
-        item, neighbour, counts = count_pairs(keys, self.size, table["count"].to_numpy())
-        weight = counts.astype(np.float64)
+        item, neighbour, weight = count_pairs(keys, self.size, table["weight"].to_numpy())
+        enough = weight >= self.session.min_count
+        count("pairs_below_min_count", np.count_nonzero(~enough & (item < neighbour)))
+        item, neighbour, weight = item[enough], neighbour[enough], weight[enough].astype(np.float64)
         if self.category is not None:
             shared = same_category(*self.category, item, neighbour)
             count("pairs_of_one_category", np.count_nonzero(shared & (item < neighbour)))
@@ -195,27 +225,25 @@ def check_category_field(field: str | None, vocabularies: Vocabularies) -> None:
 
 def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
     """Write the co-occurrences unless they are current. Needs the vocabularies and the user sequences."""
-    tables = Tables.read(config.tables_dir)
+    tables, window = Tables.read(config.tables_dir), Window.read(config)
     vocabularies = Vocabularies.read(config.prepared_dir("vocabularies"))
     source = open_artifact(config.prepared_dir(sequences.KIND), sequences.KIND, sequences.VERSION)
     session, partitions = config.prepare.session, config.prepare.partitions
     check_category_field(session.same_category_field, vocabularies)
-    path, inputs = config.prepared_dir(KIND), {"user_sequences": source.fingerprint}
-    if session.same_category_field is not None:
-        inputs |= {"tables": tables.artifact.fingerprint, "vocabularies": vocabularies.artifact.fingerprint}
-    spec = Spec(KIND, VERSION, inputs, config={"session": session.model_dump(), "partitions": partitions})
+    path, spec = config.prepared_dir(KIND), _spec(config, tables, window, vocabularies.artifact, source)
     if artifact := current(path, spec):
         return artifact
-    with create(path, spec) as draft, progress(KIND, draft.dir, "part-*.parquet", partitions):
+    with create(path, spec) as draft, progress(KIND, [draft.target], "part-*.parquet", partitions):
         size = vocabularies.items.size
-        write = WriteNeighbours(session, size, tables.artifact.path, vocabularies.artifact.path, draft.dir)
+        count_pairs_of = beam.ParDo(CountPairs(session, size, partitions, window.last_day))
+        write = WriteNeighbours(session, size, tables.artifact.path, vocabularies.artifact.path, draft.target)
         draft.counts.update(
             run_pipeline(
                 lambda pipeline: (
                     pipeline
-                    | "row groups" >> beam.Create(blocks.row_groups(source.parts("part-")))
+                    | "row groups" >> beam.Create(blocks.row_groups(source.locations("part-")))
                     | beam.Reshuffle()
-                    | beam.ParDo(CountPairs(session, size, partitions)).with_output_types(tuple[int, bytes])
+                    | count_pairs_of.with_output_types(tuple[int, bytes])
                     | beam.GroupByKey()
                     | beam.ParDo(write)
                 ),
@@ -223,6 +251,17 @@ def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
             )
         )
     return open_artifact(path, KIND, VERSION)
+
+
+def _spec(config: Config, tables: Tables, window: Window, vocabularies: Artifact, source: Artifact) -> Spec:
+    session = config.prepare.session
+    inputs = {"user_sequences": source.fingerprint}
+    if session.same_category_field is not None:
+        inputs |= {"items": tables.artifact.checksum("items.parquet"), "vocabularies": vocabularies.fingerprint}
+    settings = {"session": session.model_dump(), "partitions": config.prepare.partitions}
+    if session.half_life_days is not None:
+        settings["last_day"] = window.last_day.isoformat()
+    return Spec(KIND, VERSION, inputs, settings)
 
 
 if __name__ == "__main__":

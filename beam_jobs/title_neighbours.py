@@ -213,11 +213,11 @@ def write(config: Config, tables: Tables, of_rows: list[str], draft: Draft, args
         field = next(f.name for f in tables.schema.item_fields if f.kind == "title")
         sources = blocks.row_groups([tables.artifact.file("items.parquet")])
         expected = _expected_parts(of_rows, config.prepare.partitions)
-        with progress("title embeddings", parts, "part-*.parquet", expected):
+        with progress("title embeddings", [parts], "part-*.parquet", expected):
             draft.counts.update(embed(sources, field, config, parts, args))
     gather_embeddings(sorted(parts.glob("*.parquet")), of_rows, draft.dir / "embeddings.npy")
     if titled:
-        with progress(KIND, parts, "part-*.npz", -(-titled // QUERIES_AT_ONCE)):
+        with progress(KIND, [parts], "part-*.npz", -(-titled // QUERIES_AT_ONCE)):
             draft.counts.update(search(draft.dir / "embeddings.npy", titled, k, parts, args))
     gather_neighbours(sorted(parts.glob("*.npz")), len(of_rows), k, draft.dir)
     shutil.rmtree(parts)

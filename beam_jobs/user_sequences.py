@@ -1,7 +1,7 @@
-"""Beam job: the events -> one row per user, in order, cut into train | validation | test."""
+"""Beam job: the coded days -> one row per user, in order, cut into train | validation | test."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import apache_beam as beam
@@ -10,36 +10,31 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_jobs import blocks
-from beam_jobs.events import Events, EventsByUser
+from beam_jobs.day_events import Window, read_users
+from beam_jobs.events import UserEvents
 from beam_jobs.job import count, main, progress, run_pipeline
 from pipeline.artifacts import Artifact, Spec, create, current, open_artifact
 from pipeline.catalogue import Vocabularies
 from pipeline.config import Config, SplitConfig
 from pipeline.sequences import KIND, SCHEMA, VERSION
 from pipeline.split import cut
-from pipeline.tables import Tables
 from pipeline.vocabulary import Vocabulary
 
 EVENTS_PER_GROUP = 1_000_000
 """Events of a row group, the unit in which other jobs read the sequences."""
 
 
-def sequences(events: Events, users: Vocabulary, items: Vocabulary, split: SplitConfig) -> pa.Table:
+def sequences(events: UserEvents, users: Vocabulary, items: Vocabulary, split: SplitConfig) -> pa.Table:
     """The rows (SCHEMA) of some complete users, by user index; users outside the vocabulary are left out."""
     user_index = users.encode(events.user_ids)
-    events = events.select(user_index[events.users] > 0)
-    order = events.ordered(user_index)
-    lengths = events.per_user()
-    owners = np.flatnonzero(lengths)
-    owners = owners[np.argsort(user_index[owners])]
-    offsets = np.concatenate(([0], np.cumsum(lengths[owners])))
-    timestamps = events.timestamps[order]
-    train_end, validation_end = cut(timestamps, offsets, split)
-    ends = pa.array(offsets, pa.int32())
+    known = np.flatnonzero(user_index)
+    events = events.select(known[np.argsort(user_index[known])])
+    train_end, validation_end = cut(events.timestamps, events.offsets, split)
+    ends = pa.array(events.offsets, pa.int32())
     columns = [
-        pa.array(user_index[owners], pa.int32()),
-        pa.ListArray.from_arrays(ends, pa.array(items.encode(events.item_ids)[events.items[order]], pa.int32())),
-        pa.ListArray.from_arrays(ends, pa.array(timestamps, pa.int64())),
+        pa.array(np.sort(user_index[known]), pa.int32()),
+        pa.ListArray.from_arrays(ends, pa.array(items.encode(events.item_ids)[events.items], pa.int32())),
+        pa.ListArray.from_arrays(ends, pa.array(events.timestamps, pa.int64())),
         pa.array(train_end, pa.int32()),
         pa.array(validation_end, pa.int32()),
     ]
@@ -56,48 +51,54 @@ def write_sequences(table: pa.Table, path: str) -> None:
 
 
 class WriteSequences(beam.DoFn):
-    """(partition, blocks) -> part-<partition>.parquet."""
+    """(partition of users, its files) -> part-<partition>.parquet."""
 
-    def __init__(self, users: Path, items: Path, split: SplitConfig, folder: Path) -> None:
-        self.users, self.items, self.split, self.folder = str(users), str(items), split, str(folder)
+    def __init__(self, vocabularies: Path, config: Config, folder: Path) -> None:
+        self.vocabularies, self.folder = str(vocabularies), str(folder)
+        self.split, self.prepare = config.split, config.prepare
 
     def setup(self) -> None:
-        self.vocabularies = Vocabulary.read(self.users), Vocabulary.read(self.items)
+        self.known = Vocabularies.read(self.vocabularies)
 
-    def process(self, element: tuple[int, Iterable[bytes]]) -> None:
-        partition, received = element
-        events = Events.from_table(blocks.concat(received))
-        table = sequences(events, *self.vocabularies, self.split)
-        items = table["items"].combine_chunks()
+    def process(self, element: tuple[int, list[str]]) -> None:
+        partition, paths = element
+        table = sequences(read_users(paths, self.prepare), self.known.users, self.known.items, self.split)
+        items = table["items"].combine_chunks().flatten().to_numpy()
+        train, known = table["train_end"].to_numpy().sum(), table["validation_end"].to_numpy().sum()
         count("users", len(table))
-        count("events_kept", len(items.flatten()))
-        count("events_of_unknown_items", int(np.count_nonzero(items.flatten().to_numpy() == 0)))
-        count("train_events", table["train_end"].to_numpy().sum())
-        count("validation_events", (table["validation_end"].to_numpy() - table["train_end"].to_numpy()).sum())
-        path = Path(self.folder) / f"part-{partition:05d}.parquet"
-        blocks.write_part(path, lambda aside: write_sequences(table, aside))
+        count("events_kept", len(items))
+        count("events_of_unknown_items", np.count_nonzero(items == 0))
+        count("train_events", train)
+        count("validation_events", known - train)
+        count("test_events", len(items) - known)
+        blocks.write_part(f"{self.folder}/part-{partition:05d}.parquet", lambda aside: write_sequences(table, aside))
 
 
 def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
-    """Write the user sequences unless they are current. Needs the vocabularies."""
-    tables = Tables.read(config.tables_dir)
-    vocabularies = Vocabularies.read(config.prepared_dir("vocabularies")).artifact
+    """Write the user sequences unless they are current. Needs the coded days and the vocabularies."""
+    window, vocabularies = Window.read(config), Vocabularies.read(config.prepared_dir("vocabularies")).artifact
     path, partitions = config.prepared_dir(KIND), config.prepare.partitions
     spec = Spec(
         KIND,
         VERSION,
-        inputs={"tables": tables.artifact.fingerprint, "vocabularies": vocabularies.fingerprint},
-        config={"split": config.split.model_dump(), "partitions": partitions},
+        inputs={
+            "day_events": window.artifact.fingerprint,
+            "users": vocabularies.checksum("users.parquet"),
+            "items": vocabularies.checksum("items.parquet"),
+        },
+        config={
+            "split": config.split.model_dump(),
+            "partitions": partitions,
+            "max_user_events": config.prepare.max_user_events,
+        },
     )
     if artifact := current(path, spec):
         return artifact
-    with create(path, spec) as draft, progress(KIND, draft.dir, "part-*.parquet", partitions):
-        write = WriteSequences(
-            vocabularies.file("users.parquet"), vocabularies.file("items.parquet"), config.split, draft.dir
-        )
+    with create(path, spec) as draft, progress(KIND, [draft.target], "part-*.parquet", partitions):
+        write = beam.ParDo(WriteSequences(vocabularies.path, config, draft.target))
         draft.counts.update(
             run_pipeline(
-                lambda pipeline: pipeline | EventsByUser(tables.event_parts, partitions) | beam.ParDo(write),
+                lambda pipeline: pipeline | "users" >> beam.Create(window.sources()) | beam.Reshuffle() | write,
                 pipeline_args,
             )
         )

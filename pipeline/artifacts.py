@@ -107,9 +107,20 @@ class Artifact:
             raise ArtifactError(f"{self.path} has no file {name!r}; it holds {sorted(self.manifest['files'])}")
         return self.dir / name
 
+    def location(self, name: str) -> Path:
+        return self.file(name)
+
+    def locations(self, prefix: str) -> list[Path]:
+        return self.parts(prefix)
+
     def parts(self, prefix: str) -> list[Path]:
         """The paths of all files under `prefix`, in name order."""
         return [self.dir / name for name in sorted(self.manifest["files"]) if name.startswith(prefix)]
+
+    def checksum(self, name: str) -> str:
+        """The SHA-256 of one file. Raises ArtifactError when it has none of that name."""
+        self.file(name)
+        return self.manifest["files"][name]["sha256"]
 
     def verify(self) -> None:
         """Compare every file with its checksum. Raises ArtifactError naming the first that differs."""
@@ -125,6 +136,10 @@ class Draft:
 
     dir: Path
     counts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def target(self) -> Path:
+        return self.dir
 
 
 def open_artifact(path: Path | str, kind: str, version: int) -> Artifact:

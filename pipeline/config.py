@@ -3,6 +3,7 @@
 No TensorFlow, Beam or FAISS is imported here.
 """
 
+from datetime import date
 from pathlib import Path
 from typing import Literal
 
@@ -105,6 +106,10 @@ class SessionConfig(Section):
     top_n: PositiveInt = 50
     """Co-occurring items kept per item, the heaviest. The session-level task may draw those cut as negatives; a number
     as large as the catalogue keeps all."""
+    min_count: PositiveFloat = 1
+    """Pairs that share fewer sessions (decayed ones, with `half_life_days`) are left out."""
+    half_life_days: PositiveFloat | None = None
+    """Weigh a session by 0.5 ** (age / half-life), its age counted in days from the window's last; None weighs all alike."""
     same_category_field: str | None = None
     same_category_factor: PositiveFloat = 2.0
 
@@ -123,6 +128,15 @@ class PrepareConfig(Section):
     """The Beam jobs."""
 
     partitions: PositiveInt = 4
+    """Parts that users, items and titles are cut into by hash: a worker holds one at a time."""
+    days: PositiveInt | None = None
+    """Count the last so many days of the log; None counts all. Needs `source.partition: day`."""
+    last_day: date | None = None
+    """The last day of the window (UTC); None takes the last of the log. Needs `source.partition: day`."""
+    duplicate_events: Literal["keep", "drop"] = "keep"
+    """What to do with events equal in user, item and second: a log delivered twice, or a user who clicked twice."""
+    max_user_events: PositiveInt = 10_000
+    """A user's events in the window beyond this many are cut, the oldest first, and counted: robots."""
     min_item_count: int = Field(default=0, ge=0)
     """Items outside the catalogue with fewer train events are unknown (index 0)."""
     min_value_count: PositiveInt = 1

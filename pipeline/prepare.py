@@ -4,12 +4,22 @@ from collections.abc import Callable, Sequence
 
 from tqdm import tqdm
 
-from beam_jobs import mutual_information, session_cooccurrence, title_neighbours, user_sequences, vocabularies
+from beam_jobs import (
+    catalogue_counts,
+    day_events,
+    mutual_information,
+    session_cooccurrence,
+    title_neighbours,
+    user_sequences,
+    vocabularies,
+)
 from pipeline.artifacts import Artifact
 from pipeline.config import Config
 from pipeline.errors import ConfigError, nearest
 
 JOBS: dict[str, Callable[[Config, Sequence[str]], Artifact]] = {
+    "day_events": day_events.run,
+    "catalogue_counts": catalogue_counts.run,
     "vocabularies": vocabularies.run,
     "user_sequences": user_sequences.run,
     "mutual_information": mutual_information.run,

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
@@ -17,14 +17,14 @@ def tie_breaker(user_id: str, item_id: str) -> str:
 
 
 def order_events(
-    users: np.ndarray, timestamps: np.ndarray, user_ids: Sequence[str], item_ids: Sequence[str]
+    users: np.ndarray, timestamps: np.ndarray, ids: Callable[[np.ndarray], tuple[Sequence[str], Sequence[str]]]
 ) -> np.ndarray:
     """The permutation that sorts events by (user, timestamp, tie breaker).
 
     Args:
       users: int [n], a number >= 0 per user, in whose order the groups come.
       timestamps: int64 [n], seconds.
-      user_ids, item_ids: the string ids [n]; hashed only where (user, timestamp) repeats.
+      ids: rows int64 [m] -> (their user ids, their item ids); asked once, for the rows where (user, timestamp) repeats.
     Returns: int64 [n].
     """
     if not len(users):
@@ -34,7 +34,7 @@ def order_events(
     tied = np.flatnonzero(np.append(repeats, False) | np.append(False, repeats))
     rows = order[tied]
     group = np.cumsum(~np.append(False, repeats))[tied]
-    hashes = "".join([tie_breaker(user_ids[i], item_ids[i]) for i in rows.tolist()])
+    hashes = "".join(map(tie_breaker, *ids(rows)))
     # 40 hex digits as 5 numbers of 8, which compare as the text does. Two events that agree on the first 32 are
     # of the same user and item: their order changes nothing.
     words = np.frombuffer(hashes.encode(), dtype=">u8").reshape(-1, 5).astype(np.int64)

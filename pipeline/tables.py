@@ -32,6 +32,7 @@ FieldKind = Literal["categorical", "multi", "numeric", "title"]
 EVENTS = pa.schema([("user_id", pa.string()), ("item_id", pa.string()), ("timestamp", pa.int64())])
 ROW_GROUP = 1 << 18
 PART_ROWS = 16 * ROW_GROUP
+WHOLE_LOG = "all"
 RESERVED = frozenset({"item_id", "user_id", "history"})
 """Names with a meaning of their own beside the fields: the two ids, and the user tower's history input."""
 
@@ -110,6 +111,13 @@ class Tables:
     @property
     def event_parts(self) -> list[Path]:
         return self.artifact.parts("events/")
+
+    @property
+    def days(self) -> dict[str, list[Path]]:
+        return {WHOLE_LOG: self.event_parts}
+
+    def day_fingerprint(self, day: str) -> str:
+        return self.artifact.fingerprint
 
     def items(self) -> pa.Table:
         return pq.read_table(self.artifact.file("items.parquet"))

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 
 from pipeline import tables
-from pipeline.artifacts import Spec
+from pipeline.artifacts import Artifact, Spec
 from pipeline.config import Config
+from pipeline.prepare import JOBS, prepare
 from pipeline.tables import EVENTS, FieldSchema, Schema
 
 
@@ -88,3 +89,9 @@ def small_config(workdir: Path, **sections: Any) -> Config:
     """A config on `workdir`: leave-last-out and 3 partitions unless said otherwise."""
     sections.setdefault("prepare", {"partitions": 3})
     return Config.model_validate({"workdir": str(workdir), **sections})
+
+
+def run_through(config: Config, job: str) -> Artifact:
+    """Run all jobs up to this one, which need no BERT."""
+    names = list(JOBS)
+    return prepare(config, only=names[: names.index(job) + 1])[job]

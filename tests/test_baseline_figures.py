@@ -33,7 +33,7 @@ def user_sequences(
     kept = np.flatnonzero(events[users] >= min_events)
     users, times = users[kept], np.asarray(timestamps)[kept]
     user_ids, item_ids = [user_ids[i] for i in kept], [item_ids[i] for i in kept]
-    order = order_events(users, times, user_ids, item_ids)
+    order = order_events(users, times, lambda rows: ([user_ids[r] for r in rows], [item_ids[r] for r in rows]))
     present, lengths = np.unique(users, return_counts=True)
     offsets = np.concatenate(([0], np.cumsum(lengths)))
     train_end, validation_end = cut(times[order], offsets, split)

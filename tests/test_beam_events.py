@@ -1,16 +1,15 @@
-"""beam_jobs/events.py: which events are train, against the split's definition one user at a time."""
+"""beam_jobs/events.py: order, repeats and the train part, against one user at a time."""
 
 import hashlib
 
-import numpy as np
 import pyarrow as pa
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_jobs.events import Events, split_by_user
+from beam_jobs.events import UserEvents, in_order, repeats
 from pipeline.config import SplitConfig
 
+Event = tuple[str, str, int]
 LOG = st.lists(st.tuples(st.sampled_from("uvw"), st.sampled_from("abcd"), st.integers(-2, 3)), min_size=1, max_size=25)
 SPLITS = st.sampled_from(
     [
@@ -22,64 +21,77 @@ SPLITS = st.sampled_from(
 )
 
 
-def events_of(log: list[tuple[str, str, int]]) -> Events:
+def table_of(log: list[Event]) -> pa.Table:
     users, items, timestamps = zip(*log, strict=True)
     columns = {"user_id": pa.array(users).dictionary_encode(), "item_id": pa.array(items).dictionary_encode()}
-    return Events.from_table(pa.table({**columns, "timestamp": pa.array(timestamps, pa.int64())}))
+    return pa.table({**columns, "timestamp": pa.array(timestamps, pa.int64())})
 
 
-def train_events(log: list[tuple[str, str, int]], split: SplitConfig) -> list[tuple[str, str, int]]:
-    found = []
-    for user in {user for user, _, _ in log}:
-        own = [event for event in log if event[0] == user]
-        own.sort(key=lambda e: (e[2], hashlib.sha1(f"{e[0]}:{e[1]}".encode()).hexdigest()))
-        if split.kind == "time":
-            own = [event for event in own if event[2] < 1]
-        if split.kind == "leave_last_out" and len(own) >= 3:
-            own = own[: -1 if split.refit else -2]
-        found += own
-    return sorted(found)
+def rows_of(table: pa.Table) -> list[Event]:
+    return list(zip(*(table[name].to_pylist() for name in ("user_id", "item_id", "timestamp")), strict=True))
+
+
+def by_time(log: list[Event]) -> list[Event]:
+    return sorted(log, key=lambda e: (e[2], hashlib.sha1(f"{e[0]}:{e[1]}".encode()).hexdigest()))
+
+
+def users_of(events: UserEvents) -> dict[str, list[tuple[str, int]]]:
+    items = events.item_ids.take(pa.array(events.items)).to_pylist()
+    pairs = list(zip(items, events.timestamps.tolist(), strict=True))
+    bounds = events.offsets.tolist()
+    return {u: pairs[a:b] for u, a, b in zip(events.user_ids.to_pylist(), bounds, bounds[1:], strict=False)}
+
+
+def expected_users(log: list[Event]) -> dict[str, list[tuple[str, int]]]:
+    return {u: [e[1:] for e in by_time(log) if e[0] == u] for u in {e[0] for e in log}}
+
+
+@given(LOG)
+def test_events_are_ordered_by_user_then_time_then_hash(log):
+    users = list(dict.fromkeys(user for user, _, _ in log))
+    expected = [event for user in users for event in by_time([e for e in log if e[0] == user])]
+    assert rows_of(in_order(table_of(log))) == expected
+
+
+@given(LOG)
+def test_repeats_are_all_but_the_first_of_equal_events(log):
+    ordered = in_order(table_of(log))
+    assert repeats(ordered).sum() == len(log) - len(set(log))
+    kept = ordered.filter(pa.array(~repeats(ordered)))
+    assert sorted(rows_of(kept)) == sorted(set(log))
+
+
+@given(LOG)
+def test_days_merge_into_complete_users(log):
+    days = [[event for event in log if event[2] == day] for day in range(-2, 4)]
+    events = UserEvents.from_days(in_order(table_of(day)) for day in days if day)
+    assert users_of(events) == expected_users(log)
+
+
+@given(LOG, st.integers(1, 4))
+def test_the_latest_events_of_each_user(log, most):
+    events = UserEvents.from_days([in_order(table_of(log))]).latest(most)
+    assert users_of(events) == {user: own[-most:] for user, own in expected_users(log).items()}
+
+
+@given(LOG, st.permutations(range(3)))
+def test_users_are_selected_in_the_asked_order(log, order):
+    events = UserEvents.from_days([in_order(table_of(log))])
+    places = [place for place in order if place < len(events.user_ids)]
+    names = [events.user_ids[place].as_py() for place in places]
+    expected = expected_users(log)
+    assert list(users_of(events.select(places)).items()) == [(name, expected[name]) for name in names]
 
 
 @given(LOG, SPLITS)
 def test_train_rows_follow_the_split(log, split):
-    rows = events_of(log).train_rows(split)
-    assert sorted(event for event, train in zip(log, rows, strict=True) if train) == train_events(log, split)
-
-
-@given(LOG)
-def test_events_are_ordered_by_rank_then_time_then_hash(log):
-    events = events_of(log)
-    ranks = np.array([{"u": 2, "v": 0, "w": 1}[user] for user in events.user_ids.to_pylist()])
-    key = [("vwu".index(u), t, hashlib.sha1(f"{u}:{i}".encode()).hexdigest()) for u, i, t in log]
-    assert [key[row] for row in events.ordered(ranks)] == sorted(key)
-
-
-@pytest.mark.parametrize("split", [SplitConfig(kind="leave_last_out"), SplitConfig(kind="none")])
-def test_only_ties_at_the_cut_are_hashed(monkeypatch, split):
-    hashed = []
-    monkeypatch.setattr("pipeline.split.tie_breaker", lambda user, item: hashed.append(item) or f"{item:0>40}")
-    log = [("u", "a", 1), ("u", "b", 1), ("u", "c", 2), ("u", "d", 3), ("u", "e", 3), ("u", "f", 4)]
-    rows = events_of(log).train_rows(split)
-    if split.kind == "none":
-        assert (rows.all(), hashed) == (True, [])
-    else:
-        assert rows.tolist() == [True, True, True, True, False, False]
-        assert set(hashed) == {"d", "e"}
-
-
-def test_every_user_is_in_one_partition(tmp_path):
-    import pyarrow.parquet as pq
-
-    from beam_jobs import blocks
-
-    log = [(f"u{i % 7}", f"i{i % 5}", i) for i in range(60)]
-    table = pa.table(dict(zip(("user_id", "item_id", "timestamp"), map(list, zip(*log, strict=True)), strict=True)))
-    pq.write_table(table, tmp_path / "log.parquet", row_group_size=13)
-    homes: dict[str, set[int]] = {}
-    for source in blocks.row_groups([tmp_path / "log.parquet"]):
-        for partition, block in split_by_user(source, 3):
-            for user in blocks.unpack(block)["user_id"].to_pylist():
-                homes.setdefault(user, set()).add(partition)
-    assert len(homes) == 7
-    assert all(len(partitions) == 1 for partitions in homes.values())
+    events = UserEvents.from_days([in_order(table_of(log))])
+    train = events.train_rows(split)
+    bounds = events.offsets.tolist()
+    for (_, own), start, stop in zip(users_of(events).items(), bounds, bounds[1:], strict=False):
+        expected = len(own)
+        if split.kind == "time":
+            expected = sum(timestamp < 1 for _, timestamp in own)
+        if split.kind == "leave_last_out" and len(own) >= 3:
+            expected -= 1 if split.refit else 2
+        assert train[start:stop].tolist() == [True] * expected + [False] * (len(own) - expected)

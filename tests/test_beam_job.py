@@ -20,14 +20,14 @@ def test_a_pipeline_returns_what_its_workers_counted():
 
 
 def test_the_bar_ends_at_the_files_that_are_there(tmp_path, capsys):
-    with progress("stage", tmp_path, "part-*", expected=3):
+    with progress("stage", [tmp_path], "part-*", expected=3):
         for name in ("part-0", "part-1", ".part-2.aside", "other"):
             (tmp_path / name).touch()
     assert "stage:  67%" in capsys.readouterr().err
 
 
 def test_the_bar_ends_when_the_stage_fails(tmp_path):
-    with pytest.raises(OSError, match="disk"), progress("stage", tmp_path, "*", expected=1):
+    with pytest.raises(OSError, match="disk"), progress("stage", [tmp_path], "*", expected=1):
         raise OSError("disk")
 
 

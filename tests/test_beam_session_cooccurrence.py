@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from beam_fixtures import SCHEMA, random_catalogue, random_log, small_config, small_parts, write_log
+from beam_fixtures import SCHEMA, random_catalogue, random_log, run_through, small_config, small_parts, write_log
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_jobs import session_cooccurrence, user_sequences, vocabularies
+from beam_jobs import session_cooccurrence
 from pipeline.artifacts import Artifact
 from pipeline.catalogue import Vocabularies
 from pipeline.config import Config
@@ -21,9 +21,7 @@ from pipeline.sequences import UserSequences
 
 def prepare(config: Config, events: pd.DataFrame, *catalogue: object) -> Artifact:
     write_log(config, events, *catalogue)
-    vocabularies.run(config)
-    user_sequences.run(config)
-    return session_cooccurrence.run(config)
+    return run_through(config, "session_cooccurrence")
 
 
 def sessions_of(config: Config) -> list[list[int]]:
@@ -141,7 +139,7 @@ def test_pairs_of_distinct_items_in_chunks_of_any_size(rows, chunk):
     rows = sorted(dict.fromkeys(rows))
     session, items = (np.array([row[i] for row in rows], np.int64) for i in (0, 1))
     chunks = session_cooccurrence.pair_keys(session, items, size=7, at_once=chunk)
-    keys = [key for keys in chunks for key in keys.tolist()]
+    keys = [key for keys, _ in chunks for key in keys.tolist()]
     expected = Counter(
         a * 7 + b for s in set(session.tolist()) for a, b in combinations(sorted(i for t, i in rows if t == s), 2)
     )

@@ -5,9 +5,9 @@ import hashlib
 import faiss
 import numpy as np
 import pytest
-from beam_fixtures import random_log, small_config, small_parts, write_log
+from beam_fixtures import random_log, run_through, small_config, small_parts, write_log
 
-from beam_jobs import title_neighbours, vocabularies
+from beam_jobs import title_neighbours
 from pipeline.artifacts import Artifact
 from pipeline.catalogue import Vocabularies, titles
 from pipeline.config import Config
@@ -47,7 +47,7 @@ def toy_encoder(monkeypatch, tmp_path):
 
 def prepare(config: Config, names: list[str | None], schema: Schema = SCHEMA) -> tuple[Artifact, list[str]]:
     write_log(config, random_log(seed=17), schema, {"item_id": [f"i{i}" for i in range(len(names))], "name": names})
-    vocabularies.run(config)
+    run_through(config, "vocabularies")
     artifact = title_neighbours.run(config)
     return artifact, titles(Tables.read(config.tables_dir), Vocabularies.read(config.prepared_dir("vocabularies")))
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from beam_fixtures import random_log, small_config, small_parts, write_log
+from beam_fixtures import random_log, run_through, small_config, small_parts, write_log
 
-from beam_jobs import user_sequences, vocabularies
+from beam_jobs import user_sequences
 from pipeline.catalogue import Vocabularies
 from pipeline.config import Config
 from pipeline.errors import ArtifactError
@@ -18,8 +18,7 @@ from pipeline.split import cut
 
 def prepare(config: Config, events: pd.DataFrame) -> tuple[UserSequences, Vocabularies]:
     write_log(config, events)
-    vocabularies.run(config)
-    user_sequences.run(config)
+    run_through(config, "user_sequences")
     path = config.prepared_dir("user_sequences")
     return UserSequences.read(path), Vocabularies.read(config.prepared_dir("vocabularies"))
 
@@ -108,5 +107,6 @@ def test_a_log_whose_partitions_mostly_hold_dropped_users(tmp_path):
 def test_without_vocabularies_the_cure_is_named(tmp_path):
     config = small_config(tmp_path)
     write_log(config, random_log(seed=8))
+    run_through(config, "day_events")
     with pytest.raises(ArtifactError, match=r"no vocabularies artefact.*Cure"):
         user_sequences.run(config)

@@ -4,9 +4,8 @@ from collections import Counter
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
-from beam_fixtures import SCHEMA, random_catalogue, random_log, small_config, small_parts, write_log
+from beam_fixtures import SCHEMA, random_catalogue, random_log, run_through, small_config, small_parts, write_log
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,7 +55,7 @@ def test_items_and_users_carry_their_train_events(tmp_path, monkeypatch, split):
     events = random_log(seed=2)
     items, users = random_catalogue(seed=2)
     write_log(config, events, SCHEMA, items, users)
-    vocabularies.run(config)
+    run_through(config, "vocabularies")
     known = Vocabularies.read(config.prepared_dir("vocabularies"))
     train = train_part(events, config)
     counts = {**dict.fromkeys(items["item_id"], 0), **Counter(train["item_id"])}
@@ -73,7 +72,7 @@ def test_items_outside_the_catalogue_need_enough_events(tmp_path):
     config = small_config(tmp_path, split={"kind": "none", "min_events": 1}, prepare={"min_item_count": 3})
     events = pd.DataFrame({"user_id": ["u"] * 5, "item_id": ["rare", "rare", *["often"] * 3], "timestamp": range(5)})
     write_log(config, events, SCHEMA, *random_catalogue(seed=2, items=1))
-    known = vocabularies.run(config) and Vocabularies.read(config.prepared_dir("vocabularies"))
+    known = run_through(config, "vocabularies") and Vocabularies.read(config.prepared_dir("vocabularies"))
     assert as_dict(known.items) == {"often": 3, "i0": 0}
     assert known.artifact.counts["items_dropped"] == 1
 
@@ -83,7 +82,7 @@ def test_field_values_count_the_items_that_carry_them(tmp_path, monkeypatch):
     config = small_config(tmp_path, prepare={"partitions": 3, "min_value_count": 2})
     items, users = random_catalogue(seed=3)
     write_log(config, random_log(seed=3), SCHEMA, items, users)
-    vocabularies.run(config)
+    run_through(config, "vocabularies")
     known = Vocabularies.read(config.prepared_dir("vocabularies"))
     tags = Counter(tag for values in items["tags"] for tag in (set(values) or {""}))
     assert as_dict(known.item_fields["tags"]) == {value: n for value, n in tags.items() if n >= 2 or value == ""}
@@ -95,7 +94,7 @@ def test_field_values_count_the_items_that_carry_them(tmp_path, monkeypatch):
 def test_a_source_without_items_or_users_still_gives_every_vocabulary(tmp_path):
     config = small_config(tmp_path)
     write_log(config, random_log(seed=4), SCHEMA)
-    vocabularies.run(config)
+    run_through(config, "vocabularies")
     known = Vocabularies.read(config.prepared_dir("vocabularies"))
     assert known.items.size > 1
     assert as_dict(known.item_fields["genre"]) == {"": 0}
@@ -108,13 +107,14 @@ def test_a_rerun_writes_identical_files_whatever_the_row_groups(tmp_path, monkey
         small_parts(monkeypatch, row_group)
         config = small_config(tmp_path / str(len(fingerprints)))
         write_log(config, random_log(seed=5), SCHEMA, *random_catalogue(seed=5))
-        fingerprints.append(vocabularies.run(config).fingerprint)
+        fingerprints.append(run_through(config, "vocabularies").fingerprint)
     assert len(set(fingerprints)) == 1
 
 
 def test_a_current_artefact_is_not_written_again(tmp_path):
     config = small_config(tmp_path)
     write_log(config, random_log(seed=5))
+    run_through(config, "vocabularies")
     assert vocabularies.run(config).manifest["run"] == vocabularies.run(config).manifest["run"]
 
 
@@ -122,7 +122,7 @@ def test_no_train_event_is_an_error_that_says_why(tmp_path):
     config = small_config(tmp_path, split={"min_events": 1000})
     write_log(config, random_log(seed=5))
     with pytest.raises(InputError, match="of 400 events, 0 users have 1000 or more"):
-        vocabularies.run(config)
+        run_through(config, "vocabularies")
     assert not (tmp_path / "prepared/vocabularies/MANIFEST.json").exists()
 
 
@@ -130,7 +130,7 @@ def test_an_impossible_split_is_refused_before_the_pipeline_runs(tmp_path):
     config = small_config(tmp_path, split={"kind": "time"})
     write_log(config, random_log(seed=5))
     with pytest.raises(ConfigError, match="test_start"):
-        vocabularies.run(config)
+        run_through(config, "vocabularies")
 
 
 @given(st.lists(st.integers(-20, 20).map(float)), st.integers(1, 6))
@@ -146,16 +146,10 @@ def test_buckets_are_quantiles_of_the_numbers(numbers, buckets):
         assert sizes.max() - sizes.min() <= 1
 
 
-@given(st.lists(st.none() | st.lists(st.none() | st.sampled_from(["", "a", "b"]), max_size=4)))
-def test_count_values_of_lists(lists):
-    counted = vocabularies.count_values(pa.chunked_array([lists], pa.list_(pa.string())), "multi")
-    expected = Counter(v for values in lists for v in ({v for v in values or [] if v} or {""}))
-    pairs = zip(counted["value"].to_pylist(), counted["count"].to_pylist(), strict=True)
-    assert {value: n for value, n in pairs if n} == expected
-
-
 def test_the_command_line_runs_the_job(tmp_path, capsys):
-    write_log(small_config(tmp_path), random_log(seed=5))
+    config = small_config(tmp_path, prepare={})
+    write_log(config, random_log(seed=5))
+    run_through(config, "catalogue_counts")
     assert vocabularies.main(vocabularies.run, ["--set", f"workdir={tmp_path}"]) == 0
     assert "train_events" in capsys.readouterr().out
     assert vocabularies.main(vocabularies.run, ["--set", f"workdir={tmp_path / 'nowhere'}"]) == 4

@@ -3,11 +3,10 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from beam_fixtures import SCHEMA, random_catalogue, random_log, small_config, write_log
+from beam_fixtures import SCHEMA, random_catalogue, random_log, run_through, small_config, write_log
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_jobs import vocabularies
 from pipeline.catalogue import (
     EncodedField,
     FieldTable,
@@ -52,7 +51,7 @@ def prepared(tmp_path_factory):
     config = small_config(tmp_path_factory.mktemp("catalogue"), split={"min_events": 1})
     items, users = random_catalogue(seed=1)
     write_log(config, random_log(seed=1), SCHEMA, items, users)
-    vocabularies.run(config)
+    run_through(config, "vocabularies")
     return items, users, Tables.read(config.tables_dir), Vocabularies.read(config.prepared_dir("vocabularies"))
 
 

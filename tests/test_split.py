@@ -36,7 +36,7 @@ def test_events_are_ordered_by_user_time_and_hash(events):
     users = np.array([u for u, _, _ in events], np.int32)
     timestamps = np.array([t for _, t, _ in events], np.int64)
     user_ids, item_ids = [f"u{u}" for u, _, _ in events], [f"i{i}" for _, _, i in events]
-    order = order_events(users, timestamps, user_ids, item_ids)
+    order = order_events(users, timestamps, lambda rows: ([user_ids[r] for r in rows], [item_ids[r] for r in rows]))
     assert sorted(order.tolist()) == list(range(len(events)))
 
     def key(row: int) -> tuple[int, int, str]:
@@ -49,7 +49,7 @@ def test_events_are_ordered_by_user_time_and_hash(events):
 def test_the_order_of_the_input_does_not_matter(events, random):
     def ordered(rows: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
         users, timestamps, items = (np.array(column, np.int64) for column in zip(*rows, strict=True))
-        order = order_events(users, timestamps, [str(u) for u in users], [str(i) for i in items])
+        order = order_events(users, timestamps, lambda r: (users[r].astype(str), items[r].astype(str)))
         return [rows[row] for row in order]
 
     if events:

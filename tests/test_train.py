@@ -7,8 +7,8 @@ import sys
 
 import numpy as np
 import pytest
+from beam_fixtures import run_through
 
-from beam_jobs import user_sequences, vocabularies
 from pipeline.artifacts import open_artifact
 from pipeline.config import Config
 from pipeline.config_file import load_config
@@ -23,8 +23,7 @@ def workdir(tmp_path_factory) -> str:
     folder = str(tmp_path_factory.mktemp("train"))
     config = config_of(folder, "any")
     import_source(config)
-    vocabularies.run(config)
-    user_sequences.run(config)
+    run_through(config, "user_sequences")
     return folder
 
 
@@ -112,7 +111,7 @@ def test_a_model_of_other_vocabularies_is_refused(workdir, tmp_path):
     train(config_of(workdir, "vocabularies"))
     shutil.copytree(workdir, tmp_path / "copy")
     config = config_of(str(tmp_path / "copy"), "vocabularies", "prepare.min_value_count=4")
-    vocabularies.run(config)
+    run_through(config, "vocabularies")
     with pytest.raises(ArtifactError, match="was trained with other vocabularies"):
         load_model(config)
 

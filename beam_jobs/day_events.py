@@ -1,0 +1,261 @@
+"""Beam job: the event log -> the events of each day, coded once: the only job that touches every string of the log.
+
+    prepared/day_events/window.json            the days of the window, each with the fingerprint of its events
+    prepared/day_events/date=D/events-P.parquet   the day's events of the users of partition P, user after user, in
+                                               order; user_id and item_id as Parquet dictionaries
+
+A day is an artefact of its own. It is written again only when the log has other events of that date than it had;
+all other jobs count codes, and hash no string twice (docs/adr/0013-days-are-coded-once.md).
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from beam_jobs import blocks
+from beam_jobs.events import STRINGS, UserEvents, in_order, repeats
+from beam_jobs.job import count, main, progress, run_pipeline
+from pipeline.artifacts import Artifact, Draft, Spec, create, current, open_artifact
+from pipeline.config import Config, PrepareConfig
+from pipeline.errors import ArtifactError, ConfigError
+from pipeline.tables import WHOLE_LOG, Tables
+
+KIND, VERSION = "day_events", 1
+DAY_KIND, DAY_VERSION = "events_of_day", 1
+EVENTS_AT_ONCE = 8_000_000
+"""Events of the days that one pipeline codes: what the local runner's shuffle holds in memory."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """The days that the jobs count together, ascending; `days` holds the coded events of each."""
+
+    artifact: Artifact
+    days: tuple[Artifact, ...]
+    partitions: int
+
+    @property
+    def last_day(self) -> date:
+        """The day that the ages of a decay count from: the last of the window."""
+        return date.fromisoformat(self.artifact.counts["last_day"])
+
+    def sources(self) -> list[tuple[int, list[str]]]:
+        """(partition, its files, the days ascending): the elements of a job over complete users."""
+        files: list[list[str]] = [[] for _ in range(self.partitions)]
+        for day in self.days:
+            for path in day.locations("events-"):
+                files[_partition(path)].append(str(path))
+        return [(partition, paths) for partition, paths in enumerate(files) if paths]
+
+    @classmethod
+    def read(cls, config: Config) -> "Window":
+        """Open the window and its days. Raises ArtifactError when one is missing or not the one that was counted."""
+        artifact = open_artifact(config.prepared_dir(KIND), KIND, VERSION)
+        return cls(artifact, tuple(_days(config, artifact)), config.prepare.partitions)
+
+
+def read_users(paths: Sequence[str], prepare: PrepareConfig) -> UserEvents:
+    """The complete users of one partition, from its files of all days; a user's events beyond the most are cut."""
+    events = UserEvents.from_days(blocks.read_table(path, STRINGS) for path in paths)
+    return events.latest(prepare.max_user_events)
+
+
+def days_of(known: Iterable[str], prepare: PrepareConfig) -> list[str]:
+    """The days of the window among those the log has, ascending.
+
+    Raises ConfigError when the log is not cut by day, or has no event in the window.
+    """
+    known = sorted(known)
+    if prepare.days is None and prepare.last_day is None:
+        return known
+    if known == [WHOLE_LOG]:
+        raise ConfigError(
+            "`prepare.days` and `prepare.last_day` need a log that is cut by day. "
+            "Cure: set `source.partition` to `day` and import again"
+        )
+    last = known[-1] if prepare.last_day is None else prepare.last_day.isoformat()
+    first = "" if prepare.days is None else (date.fromisoformat(last) - timedelta(days=prepare.days - 1)).isoformat()
+    inside = [day for day in known if first <= day <= last]
+    if not inside:
+        raise ConfigError(
+            f"no event from {first or 'the beginning'} to {last}; the log has {known[0]} to {known[-1]}. "
+            "Cure: set `prepare.last_day` and `prepare.days` to cover some of it"
+        )
+    return inside
+
+
+# ---- Beam
+
+
+@dataclass(frozen=True)
+class Source:
+    """One row group of one day's part file."""
+
+    day: int
+    path: str
+    row_group: int
+
+
+def split_by_user(source: Source, partitions: int) -> Iterator[tuple[int, bytes]]:
+    """A row group -> a block per partition, under day * partitions + partition. A user's events share a partition."""
+    table = blocks.read_row_group((source.path, source.row_group), strings=STRINGS)
+    count("events", len(table))
+    partition = blocks.partition_of(table["user_id"].combine_chunks(), partitions)
+    for number, block in blocks.split(table, partition, partitions):
+        yield source.day * partitions + number, block
+
+
+class WriteDay(beam.DoFn):
+    """(day * partitions + partition, blocks) -> events-<partition>.parquet in the folder of the day."""
+
+    def __init__(self, folders: Sequence[Path], partitions: int, keep_duplicates: bool) -> None:
+        self.folders, self.partitions, self.keep_duplicates = list(map(str, folders)), partitions, keep_duplicates
+
+    def process(self, element: tuple[int, Iterable[bytes]]) -> None:
+        day, partition = divmod(element[0], self.partitions)
+        table = in_order(blocks.concat(element[1]))
+        repeated = repeats(table)
+        if not self.keep_duplicates:
+            table = table.filter(pa.array(~repeated))
+        counts = {"duplicates": str(np.count_nonzero(repeated))}
+        path = f"{self.folders[day]}/{part_name(partition)}"
+        blocks.write_part(path, lambda aside: _write(table.replace_schema_metadata(counts), aside))
+
+
+def part_name(partition: int) -> str:
+    """The file of a partition of users in a day's artefact."""
+    return f"events-{partition:05d}.parquet"
+
+
+def _partition(path: Path) -> int:
+    return int(path.name.removeprefix("events-").removesuffix(".parquet"))
+
+
+def _write(table: pa.Table, path: str) -> None:
+    pq.write_table(
+        table,
+        path,
+        row_group_size=max(1, len(table)),
+        use_dictionary=STRINGS,
+        column_encoding={"timestamp": "DELTA_BINARY_PACKED"},
+        compression="zstd",
+        dictionary_pagesize_limit=1 << 30,  # beyond it Parquet would write the strings out, once a row
+    )
+
+
+# ---- the stage
+
+
+def _day_spec(config: Config, tables: Tables, day: str) -> Spec:
+    return Spec(
+        DAY_KIND,
+        DAY_VERSION,
+        inputs={"events": tables.day_fingerprint(day)},
+        config={"partitions": config.prepare.partitions, "duplicate_events": config.prepare.duplicate_events},
+    )
+
+
+def _day_dir(config: Config, day: str) -> Path:
+    return config.prepared_dir(KIND) / f"date={day}"
+
+
+def _days(config: Config, window: Artifact) -> Iterator[Artifact]:
+    listed = json.loads(window.file("window.json").read_text(encoding="utf-8"))["days"]
+    for day, fingerprint in listed.items():
+        artifact = open_artifact(_day_dir(config, day), DAY_KIND, DAY_VERSION)
+        if artifact.fingerprint != fingerprint:
+            raise ArtifactError(f"{artifact.path} was coded anew since. Cure: run `twotower prepare` again")
+        yield artifact
+
+
+def _batches(tables: Tables, days: Sequence[str]) -> Iterator[list[str]]:
+    """Cut days into runs of about EVENTS_AT_ONCE events, one day at least."""
+    batch: list[str] = []
+    events = 0
+    for day in days:
+        size = sum(blocks.footer(path).num_rows for path in tables.days[day])
+        if batch and events + size > EVENTS_AT_ONCE:
+            yield batch
+            batch, events = [], 0
+        batch.append(day)
+        events += size
+    if batch:
+        yield batch
+
+
+def code_days(config: Config, tables: Tables, days: Sequence[str], pipeline_args: Sequence[str]) -> None:
+    """Write the artefacts of some days with one pipeline; all are published at its end."""
+    partitions = config.prepare.partitions
+    with ExitStack() as stack:
+        drafts = [stack.enter_context(create(_day_dir(config, day), _day_spec(config, tables, day))) for day in days]
+        sources = [
+            Source(number, *row_group)
+            for number, day in enumerate(days)
+            for row_group in blocks.row_groups(tables.days[day])
+        ]
+        write = WriteDay([draft.target for draft in drafts], partitions, config.prepare.duplicate_events == "keep")
+        with progress(KIND, [draft.target for draft in drafts], "events-*", partitions * len(days)):
+            run_pipeline(
+                lambda pipeline: (
+                    pipeline
+                    | "row groups" >> beam.Create(sources)
+                    | beam.Reshuffle()
+                    | beam.FlatMap(split_by_user, partitions).with_output_types(tuple[int, bytes])
+                    | beam.GroupByKey()
+                    | beam.ParDo(write)
+                ),
+                pipeline_args,
+            )
+        for draft in drafts:
+            draft.counts.update(_counts(draft))
+
+
+def _counts(draft: Draft) -> dict[str, int]:
+    footers = [blocks.footer(path) for path in draft.target.glob("events-*.parquet")]
+    return {
+        "events": sum(footer.num_rows for footer in footers),
+        "duplicate_events": sum(int(footer.metadata[b"duplicates"]) for footer in footers),
+    }
+
+
+def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
+    """Code the days of the window that are not, then write the window, unless it is current.
+
+    Raises ConfigError when the window holds no day.
+    """
+    tables = Tables.read(config.tables_dir)
+    prepare = config.prepare
+    days = days_of(tables.days, prepare)
+    stale = [day for day in days if current(_day_dir(config, day), _day_spec(config, tables, day)) is None]
+    for batch in _batches(tables, stale):
+        code_days(config, tables, batch, pipeline_args)
+    coded = {day: open_artifact(_day_dir(config, day), DAY_KIND, DAY_VERSION) for day in days}
+    fingerprints = {day: artifact.fingerprint for day, artifact in coded.items()}
+    path, spec = config.prepared_dir(KIND), Spec(KIND, VERSION, inputs=fingerprints)
+    if artifact := current(path, spec):
+        return artifact
+    with create(path, spec) as draft:
+        (draft.dir / "window.json").write_text(json.dumps({"days": fingerprints}, indent=1), encoding="utf-8")
+        last_event: str = tables.artifact.counts["last_event"]
+        draft.counts |= {
+            "first_day": tables.artifact.counts["first_event"][:10] if days == [WHOLE_LOG] else days[0],
+            "last_day": last_event[:10] if days == [WHOLE_LOG] else days[-1],
+            "days": len(days),
+            "days_coded": len(stale),
+            "events": sum(artifact.counts["events"] for artifact in coded.values()),
+            "duplicate_events": sum(artifact.counts["duplicate_events"] for artifact in coded.values()),
+        }
+    return open_artifact(path, KIND, VERSION)
+
+
+if __name__ == "__main__":
+    sys.exit(main(run))
