@@ -26,7 +26,7 @@ from beam_jobs.events import STRINGS, UserEvents, in_order, repeats
 from beam_jobs.job import count, main, progress, run_pipeline
 from pipeline.artifacts import Artifact, Draft, Spec, create, current, open_artifact
 from pipeline.config import Config, PrepareConfig
-from pipeline.errors import ArtifactError, ConfigError
+from pipeline.errors import ArtifactError, ConfigError, JobError
 from pipeline.tables import WHOLE_LOG, Tables
 
 KIND, VERSION = "day_events", 1
@@ -215,8 +215,9 @@ def code_days(config: Config, tables: Tables, days: Sequence[str], pipeline_args
                 ),
                 pipeline_args,
             )
-        for draft in drafts:
+        for day, draft in zip(days, drafts, strict=True):
             draft.counts.update(_counts(draft))
+            _check_complete(day, tables, draft.counts, config.prepare.duplicate_events == "keep")
 
 
 def _counts(draft: Draft) -> dict[str, int]:
@@ -225,6 +226,17 @@ def _counts(draft: Draft) -> dict[str, int]:
         "events": sum(footer.num_rows for footer in footers),
         "duplicate_events": sum(int(footer.metadata[b"duplicates"]) for footer in footers),
     }
+
+
+def _check_complete(day: str, tables: Tables, counts: dict[str, int], keep_duplicates: bool) -> None:
+    """Every event of the log must have come through the shuffle: a runner that loses some must not go unnoticed."""
+    logged = sum(blocks.footer(path).num_rows for path in tables.days[day])
+    written = counts["events"] + (0 if keep_duplicates else counts["duplicate_events"])
+    if written != logged:
+        raise JobError(
+            f"{KIND}: the log has {logged} events of {day}, but {written} came out of Beam's shuffle. Nothing was "
+            "published. Cure: run it again, and report the runner and its version if this repeats"
+        )
 
 
 def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:

@@ -12,6 +12,7 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from tqdm import tqdm
 
 from pipeline.artifacts import Artifact
@@ -22,6 +23,9 @@ from pipeline.errors import TwoTowerError
 # DirectRunner would first try to download a Prism binary (and hang behind a firewall that drops packets).
 LOCAL = ["--runner=FnApiRunner", "--direct_running_mode=multi_threading", "--direct_num_workers=2"]
 NAMESPACE = "twotower"
+# Beam's threads flush their output once a second from another thread, which drops what is written meanwhile: large
+# elements, on a busy machine. Without the clock they flush by size alone, from the thread that writes.
+worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = 10**9
 
 
 def run_pipeline(build: Callable[[beam.Pipeline], object], pipeline_args: Sequence[str] = ()) -> dict[str, int]:

@@ -175,7 +175,9 @@ def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
     if artifact := current(path, spec):
         return artifact
     with create(path, spec) as draft:
-        log_sizes = np.sum([np.zeros(len(fields)), *(chunk.log_sizes() for chunk in chunks["item"])], axis=0).tolist()
+        log_sizes = [sum(column) for column in zip(*(chunk.log_sizes() for chunk in chunks["item"]), strict=True)] or [
+            0.0
+        ] * len(fields)
         names = ["item_id", *(f.name for f in fields)]
         inform = beam.ParDo(Inform(known.artifact.path, fields, chunks["item"], outside))
         pairs = list(combinations_with_replacement(range(len(fields)), 2))

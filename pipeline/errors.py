@@ -34,6 +34,10 @@ class RequestError(TwoTowerError):
     exit_code = 5
 
 
+class JobError(TwoTowerError):
+    """A Beam job failed on its runner."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ' Did you mean `x`?' for the known name closest to `name`, or '' when none is close."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
