@@ -56,16 +56,25 @@ setup(
         "rich>=15,<16",
         "matplotlib>=3.11,<3.12",
         "scipy>=1.17,<1.19",
+        # Artefacts in object stores by URL (docs/adr/0012-object-storage.md); each store has a driver of its own.
+        "fsspec>=2026.9,<2027",
+        "universal-pathlib>=0.3.10,<0.4",
     ],
     extras_require={
+        "s3": ["s3fs>=2026.9,<2027"],
         "dev": [
+            "s3fs>=2026.9,<2027",
+            # The S3 server of the tests. Not moto[server], which would bring the validators of all other services.
+            "moto[s3]>=5.2.5,<6",
+            "flask>=3.1,<4",
+            "flask-cors>=6.0.5,<7",
             "pytest>=9.2,<10",
             "pytest-timeout>=2.4,<3",
             "hypothesis>=6.170,<7",
             "ruff>=0.17,<0.18",
             "mypy>=2.4,<2.5",
             "uv>=0.13,<0.14",
-        ]
+        ],
     },
     entry_points={"console_scripts": ["twotower=pipeline.cli:main"]},
 )

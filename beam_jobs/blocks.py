@@ -4,9 +4,7 @@ A block is the bytes of one Arrow IPC stream holding one record batch. Strings t
 that hashing, comparing and counting touch each distinct string of a block once, not once per row.
 """
 
-import uuid
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -15,6 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.split import order_by
+from pipeline.storage import Location, in_parallel, open_parquet
+from pipeline.storage import write_part as write_part
 
 # Fixed: the partition of a string must be the same in every process, on every machine, on every day.
 HASH_KEY = "twotower-blocks1"
@@ -93,25 +93,27 @@ def dictionary(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, pa.Array
     return array.indices.to_numpy(), array.dictionary
 
 
-def footer(path: Path | str) -> pq.FileMetaData:
+def footer(path: Location | str) -> pq.FileMetaData:
     """What a Parquet file says of itself."""
-    return pq.read_metadata(path)
+    return open_parquet(path).metadata
 
 
-def read_table(path: Path | str, strings: list[str]) -> pa.Table:
+def read_table(path: Location | str, strings: list[str] | None = None) -> pa.Table:
     """A whole Parquet file; the columns named in `strings` come dictionary-encoded."""
-    return pq.ParquetFile(path, read_dictionary=strings).read()
+    return open_parquet(path, strings or []).read()
 
 
-def row_groups(paths: Iterable[Path]) -> list[tuple[str, int]]:
+def row_groups(paths: Iterable[Location]) -> list[tuple[str, int]]:
     """(path, row group number) of every row group of some Parquet files: the unit of parallel reading."""
-    return [(str(path), group) for path in paths for group in range(pq.ParquetFile(path).num_row_groups)]
+    paths = list(paths)
+    footers = in_parallel(footer, paths)
+    return [(str(path), group) for path, of in zip(paths, footers, strict=True) for group in range(of.num_row_groups)]
 
 
 def read_row_group(source: tuple[str, int], strings: list[str] | None = None) -> pa.Table:
     """One row group; the columns named in `strings` come dictionary-encoded with int32 codes."""
     path, group = source
-    table = pq.ParquetFile(path, read_dictionary=strings or []).read_row_group(group)
+    table = open_parquet(path, strings or []).read_row_group(group)
     for name in strings or []:
         if not pa.types.is_dictionary(table[name].type):
             table = table.set_column(table.column_names.index(name), name, table[name].dictionary_encode())
@@ -153,14 +155,3 @@ def sum_strings(tables: Iterable[pa.Table]) -> pa.Table:
     summed = table.group_by("value").aggregate([(name, "sum") for name in names])
     summed = summed.rename_columns(["value", *names]) if names else summed
     return summed.take(pc.sort_indices(summed, sort_keys=[("count", "descending"), ("value", "ascending")]))
-
-
-def write_part(path: Path | str, write: Callable[[str], object]) -> None:
-    """Call `write` with a name aside and rename it to `path`: a retried worker replaces, never mixes."""
-    path = Path(path)
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        write(str(aside))
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)

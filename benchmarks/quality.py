@@ -12,7 +12,6 @@ import argparse
 import json
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from pipeline.importers import import_source
 from pipeline.metrics import hits
 from pipeline.prepare import prepare
 from pipeline.statistics import Run, compare, format_figure, mean_and_deviation
+from pipeline.storage import Location
 
 VARIANTS: dict[str, list[str]] = {
     "base": [],
@@ -136,7 +136,7 @@ def catalogue_table(evaluations: dict[str, list[Artifact]], at: list[int]) -> st
     return "\n".join(rows)
 
 
-def baseline_table(evaluation: Path, at: list[int], labels: dict[str, str]) -> str:
+def baseline_table(evaluation: Location, at: list[int], labels: dict[str, str]) -> str:
     """HIT@N and coverage of every baseline as Markdown; none of them depends on a seed."""
     rows = [f"| baseline | {' | '.join(f'HIT@{n}' for n in at)} | coverage@{HEADLINE} |", "|---" * (len(at) + 2) + "|"]
     content = json.loads(open_artifact(evaluation, "evaluation", 1).file("report.json").read_text(encoding="utf-8"))

@@ -2,31 +2,38 @@
 
     <artefact>/MANIFEST.json        replaced atomically; the only door for readers
     <artefact>/run=<id>/<files>     written aside, never touched after the manifest names it
+    <artefact>/.lock                held while a local artefact is written
 
 A stage killed at any moment leaves at most an unnamed `run=` folder, which the next run collects; the
 manifest keeps naming the last good run. The run that was current before is kept, so that a reader that
 opened it a moment ago can finish.
+
+An artefact lies in a local folder or, by URL, in an object store (pipeline/storage.py). There nobody can hold a lock
+that ends with its holder: two writers never touch each other's files, the last manifest stands, and an unnamed run
+is collected once nothing was written into it for ORPHAN_AGE.
 """
 
 import hashlib
 import json
-import os
-import shutil
 import subprocess
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, NonNegativeInt, field_validator
-
+from pipeline import file_cache, local_disk, storage
+from pipeline import manifest as manifests
 from pipeline.errors import ArtifactError
+from pipeline.manifest import MANIFEST
+from pipeline.storage import Location, file_digest
 
-MANIFEST = "MANIFEST.json"
+ORPHAN_AGE = timedelta(days=1)
+"""Longer than any job pauses between two of its part files: a remote run as old as this has no writer any more."""
 
 
 @dataclass(frozen=True)
@@ -47,45 +54,15 @@ class Spec:
         return json.loads(json.dumps(vars(self), sort_keys=True))
 
 
-class _File(BaseModel):
-    bytes: NonNegativeInt
-    sha256: str
-
-
-class _Spec(BaseModel):
-    kind: str
-    version: int
-    inputs: dict[str, str]
-    config: dict[str, Any]
-
-
-class _Manifest(BaseModel):
-    """What readers rely on; refuses names that lead out of the artefact."""
-
-    run: str = Field(pattern=r"^run=[0-9a-f]{12}$")
-    spec: _Spec
-    files: dict[str, _File]
-    counts: dict[str, Any]
-    created: str
-
-    @field_validator("files")
-    @classmethod
-    def _inside(cls, files: dict[str, _File]) -> dict[str, _File]:
-        for name in files:
-            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-                raise ValueError(f"the file name {name!r} leads out of the artefact")
-        return files
-
-
 @dataclass(frozen=True)
 class Artifact:
     """A finished artefact, opened through its manifest."""
 
-    path: Path
+    path: Location
     manifest: dict[str, Any]
 
     @property
-    def dir(self) -> Path:
+    def dir(self) -> Location:
         return self.path / self.manifest["run"]
 
     @property
@@ -99,134 +76,178 @@ class Artifact:
     @property
     def fingerprint(self) -> str:
         """A checksum of the artefact's content; equal bytes have equal fingerprints."""
-        return _digest(json.dumps(self.manifest["files"], sort_keys=True).encode())
+        return hashlib.sha256(json.dumps(self.manifest["files"], sort_keys=True).encode()).hexdigest()
 
     def file(self, name: str) -> Path:
-        """The path of one file of the artefact. Raises ArtifactError when it has none of that name."""
+        """The local path of one file of the artefact; a remote file is downloaded once, and checked.
+
+        Raises ArtifactError when the artefact has none of that name, or the download is not what was written.
+        """
+        location = self.location(name)
+        if isinstance(location, Path):
+            return location
+        entry = self.manifest["files"][name]
+        return file_cache.fetch(location, self.fingerprint, name, entry["bytes"], entry["sha256"])
+
+    def parts(self, prefix: str) -> list[Path]:
+        """The local paths of all files under `prefix`, in name order; see `file`."""
+        return storage.in_parallel(self.file, self._names(prefix))
+
+    def location(self, name: str) -> Location:
+        """Where one file lies, for workers on other machines. Raises ArtifactError when there is none of that name."""
         if name not in self.manifest["files"]:
             raise ArtifactError(f"{self.path} has no file {name!r}; it holds {sorted(self.manifest['files'])}")
         return self.dir / name
 
-    def location(self, name: str) -> Path:
-        return self.file(name)
-
-    def locations(self, prefix: str) -> list[Path]:
-        return self.parts(prefix)
-
-    def parts(self, prefix: str) -> list[Path]:
-        """The paths of all files under `prefix`, in name order."""
-        return [self.dir / name for name in sorted(self.manifest["files"]) if name.startswith(prefix)]
-
     def checksum(self, name: str) -> str:
-        """The SHA-256 of one file. Raises ArtifactError when it has none of that name."""
-        self.file(name)
+        """The SHA-256 of one file, in hex. Raises ArtifactError when there is none of that name."""
+        self.location(name)
         return self.manifest["files"][name]["sha256"]
 
+    def locations(self, prefix: str) -> list[Location]:
+        """Where all files under `prefix` lie, in name order."""
+        return [self.dir / name for name in self._names(prefix)]
+
     def verify(self) -> None:
-        """Compare every file with its checksum. Raises ArtifactError naming the first that differs."""
+        """Compare every file, as `file` gives it, with its checksum. Raises ArtifactError naming one that differs."""
         for name, expected in self.manifest["files"].items():
-            actual = file_digest(self.dir / name)
-            if actual != expected["sha256"]:
-                raise ArtifactError(f"{self.dir / name} was altered after it was written. Cure: run its stage again")
+            path = self.file(name)
+            if file_digest(path) != expected["sha256"]:
+                cure = "delete it" if storage.is_remote(self.path) else "run its stage again"
+                raise ArtifactError(f"{path} was altered after it was written. Cure: {cure}")
+
+    def _names(self, prefix: str) -> list[str]:
+        return [name for name in sorted(self.manifest["files"]) if name.startswith(prefix)]
 
 
 @dataclass
 class Draft:
-    """An artefact being written: put files under `dir`, and what was counted into `counts`."""
+    """An artefact being written: put files under `dir`, and what was counted into `counts`.
+
+    dir: a local folder. target: the folder that becomes the artefact, where workers on other machines write their
+    parts (storage.write_part); `dir` itself unless the artefact is remote.
+    """
 
     dir: Path
+    target: Location
     counts: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def target(self) -> Path:
-        return self.dir
 
+def open_artifact(path: Location | str, kind: str, version: int) -> Artifact:
+    """Open the artefact at `path`.
 
-def open_artifact(path: Path | str, kind: str, version: int) -> Artifact:
-    """Open the artefact at `path`; raise ArtifactError when it is missing, foreign or truncated."""
-    path = Path(path)
-    manifest = _read_manifest(path, kind)
+    Raises ArtifactError when it is missing, foreign or truncated, StorageError when the store cannot be reached.
+    """
+    path = storage.locate(path)
+    manifest = manifests.read(path, kind)
     spec = manifest["spec"]
     if (spec["kind"], spec["version"]) != (kind, version):
         raise ArtifactError(
             f"{path} is {spec['kind']!r} version {spec['version']}, but this code reads "
             f"{kind!r} version {version}. Cure: run its stage again with this code"
         )
+    found = storage.sizes(path / manifest["run"])
     for name, entry in manifest["files"].items():
-        file = path / manifest["run"] / name
-        if not file.is_file() or file.stat().st_size != entry["bytes"]:
-            raise ArtifactError(f"{file} is missing or truncated. Cure: run its stage again")
+        if found.get(name) != entry["bytes"]:
+            raise ArtifactError(f"{path / manifest['run'] / name} is missing or truncated. Cure: run its stage again")
     return Artifact(path, manifest)
 
 
-def _read_manifest(path: Path, kind: str) -> dict[str, Any]:
-    try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        _Manifest.model_validate(manifest, strict=True)
-    except (FileNotFoundError, NotADirectoryError):
-        raise ArtifactError(f"no {kind} artefact at {path}. Cure: run the stage that writes it") from None
-    except ValueError as error:  # not UTF-8, not JSON, or not a manifest
-        reason = str(error).splitlines()[0]
-        raise ArtifactError(f"{path / MANIFEST} is damaged ({reason}). Cure: run its stage again") from None
-    return manifest
+def current(path: Location | str, spec: Spec) -> Artifact | None:
+    """The artefact at `path` if it was made to exactly `spec`, else None (the stage must run).
 
-
-def current(path: Path | str, spec: Spec) -> Artifact | None:
-    """The artefact at `path` if it was made to exactly `spec`, else None (the stage must run)."""
+    Asked by the stage that would write it, so what a killed one left behind is collected here too.
+    """
     try:
         artifact = open_artifact(path, spec.kind, spec.version)
     except ArtifactError:
         return None
-    return artifact if artifact.manifest["spec"] == spec.as_json() else None
+    if artifact.manifest["spec"] != spec.as_json():
+        return None
+    _collect_unless_written(artifact)
+    return artifact
 
 
 @contextmanager
-def create(path: Path | str, spec: Spec) -> Iterator[Draft]:
-    """Write an artefact: files go into the draft, and become visible together when the block ends well."""
-    path, started = Path(path), time.monotonic()
-    run = f"run={uuid.uuid4().hex[:12]}"
-    draft = Draft(path / run)
-    draft.dir.mkdir(parents=True)
-    try:
-        yield draft
-    except BaseException:
-        shutil.rmtree(draft.dir, ignore_errors=True)
-        raise
-    files = sorted(p for p in draft.dir.rglob("*") if p.is_file())
-    manifest = {
-        "run": run,
-        "spec": spec.as_json(),
-        "files": {
-            p.relative_to(draft.dir).as_posix(): {"bytes": p.stat().st_size, "sha256": file_digest(p)} for p in files
-        },
-        "counts": draft.counts,
-        "code": code_version(),
-        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "seconds": round(time.monotonic() - started, 3),
-    }
-    for written in (*files, draft.dir, *(p for p in draft.dir.rglob("*") if p.is_dir())):
-        _fsync(written)
-    previous = _current_run(path)
-    write_atomically(path / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True))
-    _collect_orphans(path, keep={run, previous})
+def create(path: Location | str, spec: Spec) -> Iterator[Draft]:
+    """Write an artefact: files go into the draft, and become visible together when the block ends well.
+
+    Raises ArtifactError at once when another process on this machine is writing a local artefact.
+    """
+    path, started, run = storage.locate(path), time.monotonic(), f"run={uuid.uuid4().hex[:12]}"
+    with _draft(path, run) as draft:
+        try:
+            yield draft
+            files = _finish(draft)
+        except BaseException:
+            storage.remove(draft.target)
+            raise
+        manifest = {
+            "run": run,
+            "previous": manifests.current_run(path),
+            "spec": spec.as_json(),
+            "files": files,
+            "counts": draft.counts,
+            "code": code_version(),
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "seconds": round(time.monotonic() - started, 3),
+        }
+        manifests.replace(path, manifest)
+        _collect(_orphans(path, manifest))
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace the file at `path` in one step, durable once this returns."""
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        _fsync(aside)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-    _fsync(path.parent)
+@contextmanager
+def _draft(path: Location, run: str) -> Iterator[Draft]:
+    if isinstance(path, Path):
+        path.mkdir(parents=True, exist_ok=True)
+        with local_disk.locked(path / local_disk.LOCK) as alone:
+            if not alone:
+                raise ArtifactError(f"{path} is being written by another process. Cure: wait for that to end")
+            (path / run).mkdir()
+            yield Draft(path / run, path / run)
+    else:
+        with local_disk.scratch() as staging:
+            yield Draft(staging, path / run)
 
 
-def file_digest(path: Path | str) -> str:
-    """The SHA-256 of a file's bytes, in hex."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _finish(draft: Draft) -> dict[str, dict[str, Any]]:
+    """Make all files of a draft durable where they belong, and list them for the manifest."""
+    checksums = {name: file_digest(draft.dir / name) for name in storage.sizes(draft.dir)}
+    target = draft.target
+    if isinstance(target, Path):
+        for written in (target, *target.rglob("*")):
+            local_disk.fsync(written)
+    else:
+        storage.in_parallel(lambda name: storage.put(draft.dir / name, target / name), checksums)
+    found = storage.sizes(target)
+    parts = [name for name in found if name not in checksums]  # what workers wrote into the store themselves
+    checksums.update(zip(parts, storage.in_parallel(lambda name: file_digest(target / name), parts), strict=True))
+    return {name: {"bytes": size, "sha256": checksums[name]} for name, size in found.items()}
+
+
+def _orphans(path: Location, manifest: dict[str, Any]) -> list[Location]:
+    """What lies at `path` and is neither named by its manifest nor being written."""
+    named = (manifest["run"], manifest.get("previous"))
+    unnamed = [run for run in storage.subfolders(path, "run=") if run.name not in named]
+    if isinstance(path, Path):
+        return [*unnamed, *path.glob(f".{MANIFEST}.*")]
+    return [run for run in unnamed if storage.untouched(run, ORPHAN_AGE)]
+
+
+def _collect(orphans: list[Location]) -> None:
+    for orphan in orphans:
+        storage.remove(orphan)
+
+
+def _collect_unless_written(artifact: Artifact) -> None:
+    path, orphans = artifact.path, _orphans(artifact.path, artifact.manifest)
+    if orphans and isinstance(path, Path):
+        with local_disk.locked(path / local_disk.LOCK) as alone:
+            # What another process published since is no orphan.
+            if alone and manifests.current_run(path) == artifact.manifest["run"]:
+                _collect(orphans)
+    else:
+        _collect(orphans)
 
 
 @cache
@@ -238,30 +259,3 @@ def code_version() -> str:
         return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-
-
-def _current_run(path: Path) -> str | None:
-    try:
-        return json.loads((path / MANIFEST).read_text(encoding="utf-8"))["run"]
-    except (OSError, ValueError, KeyError):
-        return None
-
-
-def _collect_orphans(path: Path, keep: set[str | None]) -> None:
-    for run in path.glob("run=*"):
-        if run.name not in keep:
-            shutil.rmtree(run, ignore_errors=True)
-    for aside in path.glob(f".{MANIFEST}.*"):
-        aside.unlink(missing_ok=True)
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,7 +6,6 @@ EASE: Steck 2019, Embarrassingly Shallow Autoencoders for Sparse Data.
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -225,7 +224,7 @@ def run(
         "ease": [RIDGES, LAST, MAX_EASE_ITEMS],
     }
     spec = Spec(KIND, VERSION, inputs, settings)
-    path = Path(config.workdir) / "baselines" / phase
+    path = config.baselines_dir(phase)
     if done := current(path, spec):
         return Baselines.open(done)
     total = len(config.evaluate.recent_days) + len(RIDGES) * (1 + len(LAST))

@@ -6,7 +6,6 @@ Row r of a field table belongs to index r of the vocabulary; row 0 is the unknow
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 from urllib.parse import quote, unquote
 
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.artifacts import Artifact, open_artifact
+from pipeline.storage import Location
 from pipeline.tables import FieldSchema, Tables
 from pipeline.vocabulary import Vocabulary
 
@@ -40,7 +40,7 @@ class Vocabularies:
     boundaries: dict[str, np.ndarray]
 
     @classmethod
-    def read(cls, path: Path | str) -> "Vocabularies":
+    def read(cls, path: Location | str) -> "Vocabularies":
         """Open the artefact at `path`. Raises ArtifactError."""
         artifact = open_artifact(path, KIND, VERSION)
         boundaries = json.loads(artifact.file(NUMERIC_FILE).read_text(encoding="utf-8"))

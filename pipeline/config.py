@@ -4,10 +4,11 @@ No TensorFlow, Beam or FAISS is imported here.
 """
 
 from datetime import date
-from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+from pipeline.storage import Location, locate
 
 Fraction = Field(default=0.0, ge=0.0, lt=1.0)
 
@@ -287,6 +288,7 @@ class Config(Section):
 
     name: str = Field(default="default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     workdir: str = "work/default"
+    """A folder, or a URL: `s3://bucket/folder` keeps all artefacts in an object store."""
     source: SourceConfig = SourceConfig()
     split: SplitConfig = SplitConfig()
     prepare: PrepareConfig = PrepareConfig()
@@ -299,16 +301,24 @@ class Config(Section):
     serve: ServeConfig = ServeConfig()
 
     @property
-    def tables_dir(self) -> Path:
-        return Path(self.workdir) / "tables"
-
-    def prepared_dir(self, job: str) -> Path:
-        return Path(self.workdir) / "prepared" / job
+    def root(self) -> Location:
+        """`workdir` as a path. Raises ConfigError for a URL that cannot be used."""
+        return locate(self.workdir)
 
     @property
-    def run_dir(self) -> Path:
-        return Path(self.workdir) / "runs" / self.name
+    def tables_dir(self) -> Location:
+        return self.root / "tables"
+
+    def prepared_dir(self, job: str) -> Location:
+        return self.root / "prepared" / job
+
+    def baselines_dir(self, phase: str) -> Location:
+        return self.root / "baselines" / phase
 
     @property
-    def bundle_dir(self) -> Path:
-        return Path(self.workdir) / "bundles" / self.name
+    def run_dir(self) -> Location:
+        return self.root / "runs" / self.name
+
+    @property
+    def bundle_dir(self) -> Location:
+        return self.root / "bundles" / self.name

@@ -28,6 +28,10 @@ class ArtifactError(TwoTowerError):
     exit_code = 4
 
 
+class StorageError(TwoTowerError):
+    """An object store cannot be reached, or does not let us in."""
+
+
 class RequestError(TwoTowerError):
     """A request names something the bundle does not know, or asks for the impossible."""
 

@@ -24,6 +24,7 @@ from pipeline.export_tower import check_parity, save_tower
 from pipeline.sequences import KIND as SEQUENCES_KIND
 from pipeline.sequences import VERSION as SEQUENCES_VERSION
 from pipeline.sequences import UserSequences
+from pipeline.storage import Location
 from pipeline.tables import Tables
 from pipeline.train import load_model, open_model
 from serving.bundle import KIND, VERSION, Bundle
@@ -79,7 +80,7 @@ def export(config: Config) -> Artifact:
     return publish(config.bundle_dir, spec, sources, config.export)
 
 
-def publish(path: Path, spec: Spec, sources: Sources, settings: ExportConfig) -> Artifact:
+def publish(path: Location, spec: Spec, sources: Sources, settings: ExportConfig) -> Artifact:
     """Write the bundle beside the published one and, when every check passes, put it in its place."""
     with create(path, spec) as draft:
         _write(draft, sources, settings)

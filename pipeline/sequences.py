@@ -1,13 +1,13 @@
 """User sequences in memory: one row per user, all rows in flat arrays."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.artifacts import Artifact, open_artifact
+from pipeline.storage import Location
 
 KIND, VERSION = "user_sequences", 1
 SCHEMA = pa.schema(
@@ -40,7 +40,7 @@ class UserSequences:
         return len(self.users)
 
     @classmethod
-    def read(cls, path: Path | str) -> "UserSequences":
+    def read(cls, path: Location | str) -> "UserSequences":
         """Read the artefact written by beam_jobs/user_sequences.py."""
         return cls.from_artifact(open_artifact(path, KIND, VERSION))
 

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
@@ -16,6 +15,7 @@ from pipeline.artifacts import open_artifact
 from pipeline.errors import InputError
 from pipeline.evaluation_set import slices
 from pipeline.metrics import UNRANKED, average_precision, hits, recall, sum_by_user
+from pipeline.storage import Location
 
 DRAWS_AT_ONCE = 1 << 22
 _LEADING_ZERO = re.compile(r"(?<!\d)0\.")
@@ -89,7 +89,7 @@ class Run:
     coverage: dict[int, float]
 
     @classmethod
-    def read(cls, path: Path | str, scorer: str = "model") -> "Run":
+    def read(cls, path: Location | str, scorer: str = "model") -> "Run":
         """Open an evaluation artefact. Raises ArtifactError, or InputError when it has no such scorer."""
         artifact = open_artifact(path, "evaluation", 1)
         scorers = json.loads(artifact.file("report.json").read_text(encoding="utf-8"))["parts"]["trained"]["scorers"]

@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from pipeline.artifacts import Artifact, Draft, Spec, create, open_artifact
 from pipeline.errors import ConfigError, InputError
 from pipeline.rejects import Account, Rejects
+from pipeline.storage import Location
 
 KIND, VERSION = "tables", 1
 FieldKind = Literal["categorical", "multi", "numeric", "title"]
@@ -126,7 +127,7 @@ class Tables:
         return pq.read_table(self.artifact.file("users.parquet"))
 
     @classmethod
-    def read(cls, path: Path | str) -> "Tables":
+    def read(cls, path: Location | str) -> "Tables":
         """Open the artefact. Raises ArtifactError when it is missing, foreign or truncated."""
         artifact = open_artifact(path, KIND, VERSION)
         schema = json.loads(artifact.file("schema.json").read_text(encoding="utf-8"))
@@ -250,7 +251,7 @@ class _EventParts:
 
 
 @contextmanager
-def write_tables(path: Path | str, spec: Spec) -> Iterator[TablesWriter]:
+def write_tables(path: Location | str, spec: Spec) -> Iterator[TablesWriter]:
     """Write the tables artefact; it becomes visible when the block ends well."""
     with create(path, spec) as draft, TablesWriter(draft) as writer:
         yield writer

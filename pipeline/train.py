@@ -97,8 +97,9 @@ def load_model(config: Config) -> TwoTower:
     inputs = read_inputs(config)
     model = TwoTower(config, inputs.items, inputs.users, inputs.counts)
     build(model)
+    weights = artifact.parts(f"{WEIGHTS}.")[0].with_name(WEIGHTS)
     try:
-        status = tf.train.Checkpoint(model=model).read(str(artifact.dir / WEIGHTS))
+        status = tf.train.Checkpoint(model=model).read(str(weights))
         status.assert_existing_objects_matched().expect_partial()
     except (AssertionError, ValueError, tf.errors.OpError) as error:
         raise ArtifactError(

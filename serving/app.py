@@ -2,7 +2,6 @@
 
 import socket
 from contextlib import suppress
-from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
@@ -13,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from pipeline.config import ServeConfig
 from pipeline.errors import ConfigError, RequestError
+from pipeline.storage import Location
 from serving import schemas
 from serving.bundle import Bundle
 from serving.errors import NotFoundError
@@ -27,7 +27,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def create_app(bundle_path: Path | str, limits: ServeConfig | None = None) -> FastAPI:
+def create_app(bundle_path: Location | str, limits: ServeConfig | None = None) -> FastAPI:
     """Build the server over the bundle at a path.
 
     Handlers run on the event loop, one request at a time: a process answers from one core, and more cores take
@@ -105,7 +105,7 @@ async def health(request: Request) -> Response:
     return _json({"status": "ok", "bundle": _run(request.app.state.retriever)})
 
 
-def serve(bundle_path: Path | str, limits: ServeConfig | None = None) -> None:
+def serve(bundle_path: Location | str, limits: ServeConfig | None = None) -> None:
     """Serve a bundle until interrupted; prints the URL once requests are accepted. Port 0 takes a free one.
 
     Raises ArtifactError when the bundle cannot be served, ConfigError when the address cannot be bound.

@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from pipeline.artifacts import Artifact, open_artifact
 from pipeline.errors import ArtifactError
+from pipeline.storage import Location
 from pipeline.vocabulary import Vocabulary
 from serving.encoder import UserEncoder, UserField
 from serving.index import ItemIndex
@@ -62,7 +63,7 @@ class Bundle:
     artifact: Artifact | None = None
 
     @classmethod
-    def open(cls, path: Path | str) -> "Bundle":
+    def open(cls, path: Location | str) -> "Bundle":
         """Open, verify every checksum, and answer the golden queries.
 
         Raises ArtifactError when the bundle is missing, of another version, truncated, altered, or answers wrongly.

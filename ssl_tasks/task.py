@@ -2,10 +2,10 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.config import TaskConfig, TowerConfig
+from pipeline.storage import Location
 from towers.keras import keras, tf
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ class Corpus:
     """What tasks may read: `rows` is R, items plus the unknown one; `artifacts` maps a job to its folder."""
 
     rows: int
-    artifacts: dict[str, Path]
+    artifacts: dict[str, Location]
 
 
 class Task(ABC):

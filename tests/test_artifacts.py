@@ -12,8 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.artifacts import MANIFEST, Artifact, Spec, create, current, file_digest, open_artifact, write_atomically
+from pipeline.artifacts import Artifact, Spec, create, current, open_artifact
 from pipeline.errors import ArtifactError
+from pipeline.local_disk import LOCK
+from pipeline.manifest import MANIFEST
+from pipeline.storage import file_digest, replace_text
 
 SPEC = Spec("thing", 1, inputs={"events": "abc"}, config={"size": 3})
 
@@ -50,7 +53,7 @@ def test_the_manifest_says_what_made_it(tmp_path):
     manifest = make(tmp_path / "a").manifest
     assert manifest["spec"] == {"kind": "thing", "version": 1, "inputs": {"events": "abc"}, "config": {"size": 3}}
     assert manifest["files"]["part-0.txt"]["bytes"] == 5
-    assert set(manifest) == {"run", "spec", "files", "counts", "code", "created", "seconds"}
+    assert set(manifest) == {"run", "previous", "spec", "files", "counts", "code", "created", "seconds"}
 
 
 def test_parts_come_in_name_order(tmp_path):
@@ -148,9 +151,9 @@ KILLED_STAGE = """
 
     point = sys.argv[2]
     if point == "rename":
-        artifacts.os.replace = die
+        os.replace = die
     if point == "collect":
-        artifacts._collect_orphans = die
+        artifacts._collect = die
     with artifacts.create(sys.argv[1], artifacts.Spec("thing", 1)) as draft:
         (draft.dir / "part-0.txt").write_text("new")
         if point == "body":
@@ -171,7 +174,7 @@ def test_a_killed_stage_leaves_a_whole_artefact_and_the_next_run_collects_its_ru
     assert artifact.file("part-0.txt").read_text() == expected
     latest = make(tmp_path / "a", "latest")
     assert set(runs(tmp_path / "a")) == {artifact.dir.name, latest.dir.name}
-    assert sorted(p.name for p in (tmp_path / "a").iterdir() if p.is_file()) == [MANIFEST]
+    assert sorted(p.name for p in (tmp_path / "a").iterdir() if p.is_file()) == [LOCK, MANIFEST]
 
 
 def test_a_reader_that_opened_the_artefact_before_a_new_run_can_finish(tmp_path):
@@ -185,16 +188,16 @@ def test_only_the_run_before_is_kept(tmp_path):
     assert set(runs(tmp_path / "a")) == set(made[-2:])
 
 
-def test_write_atomically_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch):
+def test_replacing_a_text_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch):
     path = tmp_path / "f.json"
-    write_atomically(path, "old")
+    replace_text(path, "old")
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="No space"):
-        write_atomically(path, "new")
+        replace_text(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["f.json"]
 

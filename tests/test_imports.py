@@ -20,14 +20,29 @@ ALLOWED = {
         "pipeline.errors",
         "pipeline.sequences",
         "pipeline.split",
+        "pipeline.storage",
         "pipeline.tables",
         "pipeline.vocabulary",
         "beam_jobs",
     },
     "towers": {"pipeline.catalogue", "pipeline.config", "pipeline.errors", "pipeline.vocabulary", "towers"},
     # Tasks open the Beam artefacts they declare.
-    "ssl_tasks": {"pipeline.artifacts", "pipeline.config", "pipeline.errors", "towers", "ssl_tasks"},
-    "serving": {"pipeline.artifacts", "pipeline.config", "pipeline.errors", "pipeline.vocabulary", "serving"},
+    "ssl_tasks": {
+        "pipeline.artifacts",
+        "pipeline.config",
+        "pipeline.errors",
+        "pipeline.storage",
+        "towers",
+        "ssl_tasks",
+    },
+    "serving": {
+        "pipeline.artifacts",
+        "pipeline.config",
+        "pipeline.errors",
+        "pipeline.storage",
+        "pipeline.vocabulary",
+        "serving",
+    },
     "pipeline": PACKAGES,
 }
 """For each package the modules of ours (or whole packages) that it may import."""
