@@ -10,7 +10,6 @@ recounts its last chunk only. Values are numbered within the chunk, since the vo
 
 import hashlib
 import json
-import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -31,6 +30,7 @@ from pipeline.artifacts import Artifact, Draft, Spec, create, current, open_arti
 from pipeline.catalogue import MISSING
 from pipeline.config import Config
 from pipeline.errors import ArtifactError
+from pipeline.storage import Location, remove, subfolders
 from pipeline.tables import FieldSchema, Tables
 
 KIND, VERSION = "catalogue_counts", 1
@@ -159,7 +159,7 @@ def read_chunks(config: Config) -> tuple[Artifact, dict[str, list[Chunk]]]:
     return artifact, {side: [_read_chunk(folder / name) for name in listed[side]] for side in SIDES}
 
 
-def _read_chunk(path: Path) -> Chunk:
+def _read_chunk(path: Location) -> Chunk:
     artifact = open_artifact(path, CHUNK_KIND, CHUNK_VERSION)
     has_pairs = "pairs.parquet" in artifact.manifest["files"]
     return Chunk(
@@ -224,7 +224,7 @@ class _Planned:
 
     side: str
     source: tuple[str, int]
-    path: Path
+    path: Location
     spec: Spec
 
     @property
@@ -275,13 +275,14 @@ def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
     with create(path, spec) as draft:
         (draft.dir / "chunks.json").write_text(json.dumps(listed, indent=1), encoding="utf-8")
         draft.counts |= {"chunks": len(planned), "chunks_counted": len(new), **counts}
-    for folder in path.glob("*-*"):
-        if folder.name not in kept:
-            shutil.rmtree(folder, ignore_errors=True)
+    for side in SIDES:
+        for folder in subfolders(path, f"{side}-"):
+            if folder.name not in kept:
+                remove(folder)
     return open_artifact(path, KIND, VERSION)
 
 
-def _listed_before(path: Path) -> list[str]:
+def _listed_before(path: Location) -> list[str]:
     try:
         return [name for names in open_artifact(path, KIND, VERSION).config.values() for name in names]
     except ArtifactError:

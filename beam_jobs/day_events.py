@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, timedelta
-from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
@@ -27,6 +26,7 @@ from beam_jobs.job import count, main, progress, run_pipeline
 from pipeline.artifacts import Artifact, Draft, Spec, create, current, open_artifact
 from pipeline.config import Config, PrepareConfig
 from pipeline.errors import ArtifactError, ConfigError, JobError
+from pipeline.storage import Location, glob
 from pipeline.tables import WHOLE_LOG, Tables
 
 KIND, VERSION = "day_events", 1
@@ -117,7 +117,7 @@ def split_by_user(source: Source, partitions: int) -> Iterator[tuple[int, bytes]
 class WriteDay(beam.DoFn):
     """(day * partitions + partition, blocks) -> events-<partition>.parquet in the folder of the day."""
 
-    def __init__(self, folders: Sequence[Path], partitions: int, keep_duplicates: bool) -> None:
+    def __init__(self, folders: Sequence[Location], partitions: int, keep_duplicates: bool) -> None:
         self.folders, self.partitions, self.keep_duplicates = list(map(str, folders)), partitions, keep_duplicates
 
     def process(self, element: tuple[int, Iterable[bytes]]) -> None:
@@ -136,7 +136,7 @@ def part_name(partition: int) -> str:
     return f"events-{partition:05d}.parquet"
 
 
-def _partition(path: Path) -> int:
+def _partition(path: Location) -> int:
     return int(path.name.removeprefix("events-").removesuffix(".parquet"))
 
 
@@ -164,7 +164,7 @@ def _day_spec(config: Config, tables: Tables, day: str) -> Spec:
     )
 
 
-def _day_dir(config: Config, day: str) -> Path:
+def _day_dir(config: Config, day: str) -> Location:
     return config.prepared_dir(KIND) / f"date={day}"
 
 
@@ -221,7 +221,7 @@ def code_days(config: Config, tables: Tables, days: Sequence[str], pipeline_args
 
 
 def _counts(draft: Draft) -> dict[str, int]:
-    footers = [blocks.footer(path) for path in draft.target.glob("events-*.parquet")]
+    footers = [blocks.footer(path) for path in glob(draft.target, "events-*.parquet")]
     return {
         "events": sum(footer.num_rows for footer in footers),
         "duplicate_events": sum(int(footer.metadata[b"duplicates"]) for footer in footers),

@@ -6,7 +6,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
@@ -19,6 +18,7 @@ from pipeline.artifacts import Artifact
 from pipeline.config import Config
 from pipeline.config_file import load_config
 from pipeline.errors import TwoTowerError
+from pipeline.storage import Location, is_remote
 
 # DirectRunner would first try to download a Prism binary (and hang behind a firewall that drops packets).
 LOCAL = ["--runner=FnApiRunner", "--direct_running_mode=multi_threading", "--direct_num_workers=2"]
@@ -48,13 +48,14 @@ def count(name: str, amount: int | np.integer) -> None:
 
 
 @contextmanager
-def progress(stage: str, folders: Sequence[Path], pattern: str, expected: int) -> Iterator[None]:
+def progress(stage: str, folders: Sequence[Location], pattern: str, expected: int) -> Iterator[None]:
     """Show a bar that follows the finished files of a stage, on whichever machine its workers write them."""
     done = threading.Event()
+    pause = 5 if any(map(is_remote, folders)) else 0.5  # seconds; each look is a request to the store
     with tqdm(total=expected, desc=stage, unit="part") as bar:
 
         def follow() -> None:
-            while not done.wait(0.5):
+            while not done.wait(pause):
                 show()
 
         def show() -> None:

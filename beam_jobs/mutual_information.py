@@ -26,6 +26,7 @@ from beam_jobs.job import count, main, progress, run_pipeline
 from pipeline.artifacts import Artifact, Spec, create, current, open_artifact
 from pipeline.catalogue import MISSING, NUMERIC_FILE, Vocabularies, encode_numeric
 from pipeline.config import Config
+from pipeline.storage import Location
 from pipeline.tables import FieldSchema, Tables
 
 KIND, VERSION = "mutual_information", 1
@@ -129,7 +130,7 @@ class Inform(beam.DoFn):
     """(i, j) -> ((i, j), the entropy of field i = j, or the mutual information of two)."""
 
     def __init__(
-        self, vocabularies: Path, fields: Sequence[FieldSchema], chunks: Sequence[Chunk], outside: int
+        self, vocabularies: Location, fields: Sequence[FieldSchema], chunks: Sequence[Chunk], outside: int
     ) -> None:
         self.vocabularies, self.fields, self.chunks, self.outside = str(vocabularies), list(fields), chunks, outside
         self.shared = Shared()

@@ -8,7 +8,6 @@ import calendar
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, timedelta
-from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
@@ -24,6 +23,7 @@ from pipeline.catalogue import MISSING, Vocabularies, item_table
 from pipeline.config import Config, SessionConfig
 from pipeline.errors import ConfigError, nearest
 from pipeline.split import order_by
+from pipeline.storage import Location
 from pipeline.tables import Tables
 
 KIND, VERSION = "session_cooccurrence", 1
@@ -179,7 +179,7 @@ class CountPairs(beam.DoFn):
 class WriteNeighbours(beam.DoFn):
     """(partition, blocks) -> part-<partition>.parquet."""
 
-    def __init__(self, session: SessionConfig, size: int, tables: Path, vocabularies: Path, folder: Path) -> None:
+    def __init__(self, session: SessionConfig, size: int, tables: Location, vocabularies: Location, folder: Location) -> None:
         self.session, self.size = session, size
         self.tables, self.vocabularies, self.folder = str(tables), str(vocabularies), str(folder)
 
@@ -209,8 +209,7 @@ class WriteNeighbours(beam.DoFn):
         count("items", len(ranked))
         count("neighbours", kept)
         count("neighbours_dropped", len(item) - kept)
-        path = Path(self.folder) / f"part-{partition:05d}.parquet"
-        blocks.write_part(path, lambda aside: pq.write_table(ranked, aside))
+        blocks.write_part(f"{self.folder}/part-{partition:05d}.parquet", lambda aside: pq.write_table(ranked, aside))
 
 
 def check_category_field(field: str | None, vocabularies: Vocabularies) -> None:

@@ -1,6 +1,5 @@
 """Beam job: the titles -> their BERT embeddings and each item's nearest titles by cosine (MicRec, eq. 4)."""
 
-import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from beam_jobs.title_encoder import TitleEncoder, find_encoder
 from pipeline.artifacts import Artifact, Draft, Spec, create, current, file_digest, open_artifact
 from pipeline.catalogue import Vocabularies, titles
 from pipeline.config import Config, TitleConfig
+from pipeline.storage import Location, glob, locate, open_parquet, remove
 from pipeline.tables import Tables
 
 KIND, VERSION = "title_neighbours", 1
@@ -98,11 +98,11 @@ def write_embeddings(block: bytes, folder: str) -> None:
     """Write one block of embedded titles under the part name it carries."""
     table = blocks.unpack(block)
     count("distinct_titles", len(table))
-    path = Path(folder) / table.schema.metadata[b"part"].decode()
+    path = f"{folder}/{table.schema.metadata[b'part'].decode()}"
     blocks.write_part(path, lambda aside: pq.write_table(table, aside))
 
 
-def embed(sources: list[tuple[str, int]], field: str, config: Config, folder: Path, args: Sequence[str]) -> dict:
+def embed(sources: list[tuple[str, int]], field: str, config: Config, folder: Location, args: Sequence[str]) -> dict:
     """Embed the distinct titles of the items table into part files; returns the counts."""
     partitions = config.prepare.partitions
     return run_pipeline(
@@ -120,20 +120,20 @@ def embed(sources: list[tuple[str, int]], field: str, config: Config, folder: Pa
     )
 
 
-def gather_embeddings(parts: list[Path], titles_of_rows: list[str], path: Path) -> int:
+def gather_embeddings(parts: list[Location], titles_of_rows: list[str], path: Path) -> int:
     """Write embeddings.npy, float32 [R, D]: row r has the vector of its title, zeros without one. Returns D."""
-    names = [pq.read_table(part, columns=["title"])["title"] for part in parts]
+    names = [open_parquet(part).read(columns=["title"])["title"] for part in parts]
     known = pa.chunked_array([chunk for name in names for chunk in name.chunks], pa.string())
     found = pc.fill_null(pc.index_in(pa.array(titles_of_rows, pa.string()), value_set=known), -1).to_numpy()
-    dim = pq.read_schema(parts[0]).field("vector").type.list_size if parts else 0
+    dim = open_parquet(parts[0]).schema_arrow.field("vector").type.list_size if parts else 0
     embeddings = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(len(found), dim))
     order = np.argsort(found, kind="stable")
     starts = np.cumsum([0, *map(len, names)])
     bounds = np.searchsorted(found[order], starts)
     for part, start, first, stop in zip(parts, starts, bounds, bounds[1:], strict=False):
-        vectors = pq.read_table(part)["vector"].combine_chunks().flatten().to_numpy().reshape(-1, dim)
+        vectors = open_parquet(part).read(columns=["vector"])["vector"].combine_chunks().flatten()
         rows = order[first:stop]
-        embeddings[rows] = vectors[found[rows] - start]
+        embeddings[rows] = vectors.to_numpy().reshape(-1, dim)[found[rows] - start]
     embeddings.flush()
     return dim
 
@@ -144,7 +144,7 @@ def gather_embeddings(parts: list[Path], titles_of_rows: list[str], path: Path) 
 class Search(beam.DoFn):
     """(start, stop) of the titled rows -> a part file of their neighbours."""
 
-    def __init__(self, embeddings: Path, k: int, folder: Path) -> None:
+    def __init__(self, embeddings: Location, k: int, folder: Location) -> None:
         self.embeddings, self.k, self.folder = str(embeddings), k, str(folder)
         self.shared = Shared()
 
@@ -154,7 +154,7 @@ class Search(beam.DoFn):
     def _load(self) -> "Loaded":
         import faiss
 
-        embeddings = np.load(self.embeddings, mmap_mode="r")
+        embeddings = load_array(self.embeddings)
         rows = np.flatnonzero(embeddings.any(axis=1))
         index = faiss.IndexFlatIP(embeddings.shape[1])
         for start in range(0, len(rows), QUERIES_AT_ONCE):
@@ -171,7 +171,16 @@ class Search(beam.DoFn):
             with open(path, "wb") as stream:
                 np.savez(stream, rows=titled, neighbours=neighbours, scores=scores)
 
-        blocks.write_part(Path(self.folder) / f"part-{span[0]:010d}.npz", write)
+        blocks.write_part(f"{self.folder}/part-{span[0]:010d}.npz", write)
+
+
+def load_array(where: str) -> np.ndarray:
+    """An .npy file: mapped where it is local, read into memory where it is remote."""
+    path = locate(where)
+    if isinstance(path, Path):
+        return np.load(path, mmap_mode="r")
+    with path.open("rb") as stream:
+        return np.load(stream)
 
 
 @dataclass(frozen=True)
@@ -183,18 +192,18 @@ class Loaded:
     index: Any
 
 
-def search(embeddings: Path, titled: int, k: int, folder: Path, args: Sequence[str]) -> dict[str, int]:
+def search(embeddings: Location, titled: int, k: int, folder: Location, args: Sequence[str]) -> dict[str, int]:
     """Search the neighbours of all titled rows into part files; returns the counts."""
     spans = [(start, min(start + QUERIES_AT_ONCE, titled)) for start in range(0, titled, QUERIES_AT_ONCE)]
     step = beam.ParDo(Search(embeddings, k, folder))
     return run_pipeline(lambda pipeline: pipeline | "spans" >> beam.Create(spans) | beam.Reshuffle() | step, args)
 
 
-def gather_neighbours(parts: list[Path], size: int, k: int, folder: Path) -> None:
+def gather_neighbours(parts: list[Location], size: int, k: int, folder: Path) -> None:
     """Write neighbours.npy, int32 [R, k], and scores.npy, float32 [R, k]; zeros where there are none."""
     neighbours, scores = np.zeros((size, k), np.int32), np.zeros((size, k), np.float32)
     for part in parts:
-        with np.load(part) as loaded:
+        with part.open("rb") as stream, np.load(stream) as loaded:
             neighbours[loaded["rows"]], scores[loaded["rows"]] = loaded["neighbours"], loaded["scores"]
     np.save(folder / "neighbours.npy", neighbours)
     np.save(folder / "scores.npy", scores)
@@ -205,22 +214,23 @@ def gather_neighbours(parts: list[Path], size: int, k: int, folder: Path) -> Non
 
 def write(config: Config, tables: Tables, of_rows: list[str], draft: Draft, args: Sequence[str]) -> None:
     """Fill the artefact; of_rows: the title of each index. Part files live in a folder that is gone at the end."""
-    parts, k = draft.dir / "parts", config.prepare.titles.neighbours
-    parts.mkdir()
+    parts, k = draft.target / "parts", config.prepare.titles.neighbours
+    embeddings = draft.target / "embeddings.npy"
     titled = sum(map(bool, of_rows))
     draft.counts.update(items_titled=titled, items_untitled=len(of_rows) - 1 - titled)
     if titled:
         field = next(f.name for f in tables.schema.item_fields if f.kind == "title")
-        sources = blocks.row_groups([tables.artifact.file("items.parquet")])
+        sources = blocks.row_groups([tables.artifact.location("items.parquet")])
         expected = _expected_parts(of_rows, config.prepare.partitions)
         with progress("title embeddings", [parts], "part-*.parquet", expected):
             draft.counts.update(embed(sources, field, config, parts, args))
-    gather_embeddings(sorted(parts.glob("*.parquet")), of_rows, draft.dir / "embeddings.npy")
+    found = glob(parts, "*.parquet")
+    blocks.write_part(embeddings, lambda aside: gather_embeddings(found, of_rows, Path(aside)))
     if titled:
         with progress(KIND, [parts], "part-*.npz", -(-titled // QUERIES_AT_ONCE)):
-            draft.counts.update(search(draft.dir / "embeddings.npy", titled, k, parts, args))
-    gather_neighbours(sorted(parts.glob("*.npz")), len(of_rows), k, draft.dir)
-    shutil.rmtree(parts)
+            draft.counts.update(search(embeddings, titled, k, parts, args))
+    gather_neighbours(glob(parts, "*.npz"), len(of_rows), k, draft.dir)
+    remove(parts)
 
 
 def _expected_parts(of_rows: list[str], partitions: int) -> int:

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
@@ -18,6 +17,7 @@ from pipeline.catalogue import Vocabularies
 from pipeline.config import Config, SplitConfig
 from pipeline.sequences import KIND, SCHEMA, VERSION
 from pipeline.split import cut
+from pipeline.storage import Location
 from pipeline.vocabulary import Vocabulary
 
 EVENTS_PER_GROUP = 1_000_000
@@ -53,7 +53,7 @@ def write_sequences(table: pa.Table, path: str) -> None:
 class WriteSequences(beam.DoFn):
     """(partition of users, its files) -> part-<partition>.parquet."""
 
-    def __init__(self, vocabularies: Path, config: Config, folder: Path) -> None:
+    def __init__(self, vocabularies: Location, config: Config, folder: Location) -> None:
         self.vocabularies, self.folder = str(vocabularies), str(folder)
         self.split, self.prepare = config.split, config.prepare
 

@@ -23,6 +23,7 @@ from pipeline.catalogue import KIND, MISSING, NUMERIC_FILE, VERSION, field_file
 from pipeline.config import Config, PrepareConfig, SplitConfig
 from pipeline.errors import InputError
 from pipeline.split import time_bounds
+from pipeline.storage import Location
 from pipeline.tables import FieldSchema, Tables
 
 # ---- kernels: numpy and Arrow in, numpy and Arrow out
@@ -116,7 +117,7 @@ class FieldVocabularies(beam.PTransform):
     """Pipeline -> the vocabulary files of one side's fields, written; gives (side.name, boundaries) of numeric ones."""
 
     def __init__(
-        self, side: str, chunks: Sequence[Chunk], fields: Sequence[FieldSchema], folder: Path, minimum: int
+        self, side: str, chunks: Sequence[Chunk], fields: Sequence[FieldSchema], folder: Location, minimum: int
     ) -> None:
         super().__init__()
         self.side, self.chunks, self.folder, self.minimum = side, list(chunks), str(folder), minimum
@@ -148,10 +149,10 @@ class FieldVocabularies(beam.PTransform):
         table = blocks.sum_strings([missing, *(each.select(["value", "count"]) for each in tables)])
         kept = pc.or_(pc.greater_equal(table["count"], self.minimum), pc.equal(table["value"], MISSING))
         count("values_dropped", pc.sum(pc.invert(kept)).as_py() or 0)
-        write_values(Path(self.folder) / field_file(self.side, field.name), table.filter(kept))
+        write_values(f"{self.folder}/{field_file(self.side, field.name)}", table.filter(kept))
 
 
-def write_values(path: Path, table: pa.Table) -> None:
+def write_values(path: str, table: pa.Table) -> None:
     """Write a vocabulary file (pipeline/vocabulary.py); the table is in index order."""
     blocks.write_part(path, lambda aside: pq.write_table(table, aside))
 
@@ -159,7 +160,7 @@ def write_values(path: Path, table: pa.Table) -> None:
 def write_merged(_: None, merged: list[bytes], path: str) -> None:
     """Write the vocabulary of values counted in several blocks, each value in one of them."""
     nothing = pa.table({"value": pa.array([], pa.string()), "count": np.zeros(0, dtype=np.int64)})
-    write_values(Path(path), blocks.sum_strings([nothing, *(blocks.unpack(b) for b in merged)]))
+    write_values(path, blocks.sum_strings([nothing, *(blocks.unpack(b) for b in merged)]))
 
 
 def write_boundaries(_: None, boundaries: dict[str, list[float]], path: str) -> None:
@@ -174,7 +175,7 @@ def build(
     window: Window,
     chunks: dict[str, list[Chunk]],
     config: Config,
-    folder: Path,
+    folder: Location,
 ) -> None:
     """Add the whole job to a pipeline; it writes into `folder`."""
     partitions, minimum = config.prepare.partitions, max(1, config.prepare.min_item_count)

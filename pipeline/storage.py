@@ -133,6 +133,11 @@ def sizes(folder: Location) -> dict[str, int]:
     return {name: info["size"] for name, info in _find(folder).items()}
 
 
+def glob(folder: Location, pattern: str) -> list[Location]:
+    """The paths in a folder that match, in name order; none where there is no such folder."""
+    return sorted(folder.glob(pattern), key=str)
+
+
 def file_digest(path: Location) -> str:
     """The SHA-256 of a file's bytes, in hex. Raises OSError, StorageError."""
     if isinstance(path, Path):

@@ -110,8 +110,8 @@ class Tables:
     schema: Schema
 
     @property
-    def event_parts(self) -> list[Path]:
-        return self.artifact.parts("events/")
+    def event_parts(self) -> list[Location]:
+        return self.artifact.locations("events/")
 
     @property
     def days(self) -> dict[str, list[Path]]:

@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.storage import Location, open_parquet
+
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -58,8 +60,8 @@ class Vocabulary:
         pq.write_table(pa.table({"value": self.values, "count": pa.array(self.counts, pa.int64())}), path)
 
     @classmethod
-    def read(cls, path: Path | str) -> "Vocabulary":
-        table = pq.read_table(path)
+    def read(cls, path: Location | str) -> "Vocabulary":
+        table = open_parquet(path).read()
         values = table["value"].combine_chunks().cast(pa.string())
         return cls(values, table["count"].to_numpy().astype(np.int64))
 
