@@ -179,7 +179,9 @@ class CountPairs(beam.DoFn):
 class WriteNeighbours(beam.DoFn):
     """(partition, blocks) -> part-<partition>.parquet."""
 
-    def __init__(self, session: SessionConfig, size: int, tables: Location, vocabularies: Location, folder: Location) -> None:
+    def __init__(
+        self, session: SessionConfig, size: int, tables: Location, vocabularies: Location, folder: Location
+    ) -> None:
         self.session, self.size = session, size
         self.tables, self.vocabularies, self.folder = str(tables), str(vocabularies), str(folder)
 

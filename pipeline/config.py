@@ -110,7 +110,7 @@ class SessionConfig(Section):
     min_count: PositiveFloat = 1
     """Pairs that share fewer sessions (decayed ones, with `half_life_days`) are left out."""
     half_life_days: PositiveFloat | None = None
-    """Weigh a session by 0.5 ** (age / half-life), its age counted in days from the window's last; None weighs all alike."""
+    """Weigh a session by 0.5 ** (age / half-life), age in days before the window's last; None weighs all alike."""
     same_category_field: str | None = None
     same_category_factor: PositiveFloat = 2.0
 
