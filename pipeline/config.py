@@ -1,4 +1,6 @@
-"""The typed configuration and its defaults; pipeline/config_file.py reads one from YAML.
+"""The typed configuration and its defaults; the `source` section is in pipeline/config_source.py.
+
+pipeline/config_file.py reads one from YAML.
 
 No TensorFlow, Beam or FAISS is imported here.
 """
@@ -6,77 +8,14 @@ No TensorFlow, Beam or FAISS is imported here.
 from datetime import date
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from pipeline.config_section import Section
+from pipeline.config_source import SourceConfig
 
 from pipeline.storage import Location, locate
 
 Fraction = Field(default=0.0, ge=0.0, lt=1.0)
-
-
-class Section(BaseModel):
-    """A part of the configuration; refuses unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", validate_default=True, coerce_numbers_to_str=True)
-
-
-class FieldConfig(Section):
-    """One item or user field of the `table` importer. `column` defaults to `name`."""
-
-    name: str
-    kind: Literal["categorical", "multi", "numeric", "title"]
-    column: str | None = None
-    separator: str = Field(default="|", min_length=1)
-    """Splits the values of a `multi` field when the column holds strings."""
-    buckets: PositiveInt = 10
-    """Quantile buckets of a `numeric` field."""
-
-
-class TableSourceConfig(Section):
-    """Column mapping for `format: table`.
-
-    Files are .csv, .jsonl (both also with .gz after it) or .parquet, named relative to `source.path`.
-    """
-
-    events: str = "events.csv"
-    """One file, or a pattern such as `events-*.csv` for several of one kind, read in name order."""
-    items: str | None = None
-    users: str | None = None
-    user_id: str = "user_id"
-    item_id: str = "item_id"
-    timestamp: str = "timestamp"
-    rating: str | None = None
-    """The column that `source.minimum_rating` looks at."""
-    delimiter: str = Field(default=",", min_length=1, max_length=1)
-    """Between the columns of .csv files."""
-    items_id: str | None = None
-    """The id column of the items file, when it differs from `item_id`."""
-    users_id: str | None = None
-    time_format: str | None = None
-    """A strptime format; without it: Unix seconds (or ms / us / ns by `time_unit`), or ISO 8601."""
-    time_unit: Literal["s", "ms", "us", "ns"] = "s"
-    item_fields: list[FieldConfig] = []
-    user_fields: list[FieldConfig] = []
-
-
-class DemoSourceConfig(Section):
-    """Size and seed of the generated demo logs."""
-
-    users: PositiveInt = 2000
-    items: PositiveInt = 1500
-    events: PositiveInt = 60_000
-    days: PositiveInt = 60
-    seed: int = 7
-
-
-class SourceConfig(Section):
-    """Where the raw logs are, and in which format."""
-
-    format: Literal["movielens", "recbole", "table", "demo"] = "demo"
-    path: str | None = None
-    minimum_rating: float | None = None
-    """Keep only events rated at least this; None keeps all. `format: table` needs `table.rating` for it."""
-    table: TableSourceConfig = TableSourceConfig()
-    demo: DemoSourceConfig = DemoSourceConfig()
 
 
 class SplitConfig(Section):
@@ -151,7 +90,7 @@ class TowerConfig(Section):
 
     kind: Literal["ican"] = "ican"
     embedding_dim: PositiveInt = 64
-    hidden: list[PositiveInt] = [128, 64, 64]
+    hidden: list[PositiveInt] = Field(default=[128, 64, 64])
     history_length: PositiveInt = 20
     history_dim: PositiveInt | None = 64
     """Project each history item's concatenated fields to this size before the transformer, whose cost grows with its
@@ -255,8 +194,8 @@ class TrainConfig(Section):
 class EvaluateConfig(Section):
     """Exact evaluation over the whole corpus."""
 
-    at: list[PositiveInt] = [10, 50, 100, 200, 500]
-    recent_days: list[PositiveInt] = [30, 90, 180, 365]
+    at: list[PositiveInt] = Field(default=[10, 50, 100, 200, 500])
+    recent_days: list[PositiveInt] = Field(default=[30, 90, 180, 365])
     """Windows of the recent-popularity baseline; the best on validation is reported."""
     gap_seconds: PositiveInt | None = None
     """Also report the users whose test event came at least this long after the one before."""

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import yaml
 from pydantic import ValidationError
 
-from pipeline.config import Config, Section
+from pipeline.config import Config
+from pipeline.config_section import Section
 from pipeline.errors import ConfigError, nearest
 
 

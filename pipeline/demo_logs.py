@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipeline.config import DemoSourceConfig, SourceConfig
+from pipeline.config_source import DemoSourceConfig, SourceConfig
 from pipeline.demo_words import AGES, CATEGORIES, COMMON_TAGS, GENDERS, REGIONS
 from pipeline.errors import ConfigError
 from pipeline.tables import EVENTS, FieldSchema, Schema, TablesWriter

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from pipeline.config import SourceConfig
+from pipeline.config_source import SourceConfig
 from pipeline.ingest import EventColumns, FieldColumn, ingest_catalogue, ingest_events
 from pipeline.read_delimited import Dialect, read_delimited
 from pipeline.rejects import Account, Block

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config import SourceConfig
+from pipeline.config_source import SourceConfig
 from pipeline.errors import InputError, nearest
 from pipeline.ingest import EventColumns, FieldColumn, ingest_catalogue, ingest_events, require_columns
 from pipeline.read_delimited import Dialect, read_delimited, read_header

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.config import FieldConfig, SourceConfig, TableSourceConfig
+from pipeline.config_source import FieldConfig, SourceConfig, TableSourceConfig
 from pipeline.errors import ConfigError, InputError
 from pipeline.ingest import EventColumns, FieldColumn, ingest_catalogue, ingest_events, require_columns
 from pipeline.read_delimited import Dialect, read_delimited, read_header

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from pipeline.config import SourceConfig
+from pipeline.config_source import SourceConfig
 from pipeline.errors import ConfigError, InputError, nearest
 
 BLOCK_BYTES = 8 << 20

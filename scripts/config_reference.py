@@ -4,6 +4,7 @@ Usage: python scripts/config_reference.py [--check]; --check only compares and e
 """
 
 import ast
+import inspect
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from pipeline import config  # noqa: E402 - must follow the path above
+from pipeline import config, config_section, config_source  # noqa: E402 - must follow the path above
 
 DOCUMENT = ROOT / "docs" / "configuration.md"
 HEAD = """# Configuration
@@ -38,8 +39,8 @@ def main(arguments: list[str]) -> int:
 
 def reference() -> str:
     """The whole document."""
-    source = ast.parse(Path(config.__file__).read_text(encoding="utf-8"))
-    notes = {node.name: _notes(node) for node in source.body if isinstance(node, ast.ClassDef)}
+    sources = [ast.parse(inspect.getsource(module)) for module in (config, config_source)]
+    notes = {node.name: _notes(node) for source in sources for node in source.body if isinstance(node, ast.ClassDef)}
     return "\n".join([HEAD, *_section(config.Config, "", notes)])
 
 
@@ -56,7 +57,7 @@ def _notes(node: ast.ClassDef) -> dict[str, tuple[str, str]]:
     return found
 
 
-def _section(model: type[config.Section], prefix: str, notes: dict[str, Any]) -> list[str]:
+def _section(model: type[config_section.Section], prefix: str, notes: dict[str, Any]) -> list[str]:
     """The table of one section, followed by those of the sections in it."""
     lines, inner = [], []
     if prefix:
@@ -65,13 +66,13 @@ def _section(model: type[config.Section], prefix: str, notes: dict[str, Any]) ->
     for name, field in model.model_fields.items():
         written, note = _note(model, name, notes)
         path = f"{prefix}.{name}" if prefix else name
-        if isinstance(field.annotation, type) and issubclass(field.annotation, config.Section):
+        if isinstance(field.annotation, type) and issubclass(field.annotation, config_section.Section):
             inner += _section(field.annotation, path, notes)
             continue
         default = "required" if field.is_required() else f"`{_default(field.default)}`"
         lines.append(f"| `{name}` | {_type(written)} | {default} | {_cell(note)} |")
-        if name == "item_fields" and model is config.TableSourceConfig:
-            inner += _section(config.FieldConfig, f"{path}[]` and `{prefix}.user_fields[]", notes)
+        if name == "item_fields" and model is config_source.TableSourceConfig:
+            inner += _section(config_source.FieldConfig, f"{path}[]` and `{prefix}.user_fields[]", notes)
     if lines[-1] == "|---|---|---|---|":
         lines = lines[:-3]
     return [*lines, "", *inner]

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from pipeline.artifacts import file_digest
-from pipeline.config import Config, DemoSourceConfig
+from pipeline.config import Config
+from pipeline.config_source import DemoSourceConfig
 from pipeline.demo_logs import SCHEMA, START, DemoLogs, generate
 from pipeline.errors import ConfigError
 from pipeline.importers import import_source
