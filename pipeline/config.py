@@ -12,7 +12,6 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from pipeline.config_section import Section
 from pipeline.config_source import SourceConfig
-
 from pipeline.storage import Location, locate
 
 Fraction = Field(default=0.0, ge=0.0, lt=1.0)

@@ -6,6 +6,8 @@ from pydantic import Field, PositiveInt
 
 from pipeline.config_section import Section
 
+Partition = Literal["none", "day"]
+
 
 class FieldConfig(Section):
     """One item or user field of the `table` importer. `column` defaults to `name`."""
@@ -61,6 +63,8 @@ class SourceConfig(Section):
 
     format: Literal["movielens", "recbole", "table", "demo"] = "demo"
     path: str | None = None
+    partition: Partition = "none"
+    """`day`: events are kept by their UTC date, and later stages count a day once. `none`: the log is one piece."""
     minimum_rating: float | None = None
     """Keep only events rated at least this; None keeps all. `format: table` needs `table.rating` for it."""
     table: TableSourceConfig = TableSourceConfig()

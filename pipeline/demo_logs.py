@@ -7,9 +7,11 @@ their own; a session stays with one of their categories and tends to go on with 
 session less than an hour passes between events. Nobody clicks an item twice.
 """
 
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +19,10 @@ import pyarrow as pa
 from pipeline.config_source import DemoSourceConfig, SourceConfig
 from pipeline.demo_words import AGES, CATEGORIES, COMMON_TAGS, GENDERS, REGIONS
 from pipeline.errors import ConfigError
-from pipeline.tables import EVENTS, FieldSchema, Schema, TablesWriter
+from pipeline.source_files import SourceFiles
+from pipeline.tables import EVENTS, FieldSchema, Schema
+from pipeline.write_catalogue import CatalogueWriter
+from pipeline.write_events import EventsWriter
 
 GENERATOR_VERSION = 1
 START = 1_704_067_200
@@ -85,18 +90,29 @@ class _Draw:
         return self._order[np.minimum(place, len(self._order) - 1)]
 
 
-def files(source: SourceConfig) -> dict[str, Path]:
-    """None: the logs are made, not read."""
+def files(source: SourceConfig) -> SourceFiles:
+    """An empty file, for the events: the logs are made, not read."""
     if source.minimum_rating is not None:
         raise ConfigError("`source.minimum_rating` has no use with `source.format: demo`: its events have no rating")
-    return {}
+    return SourceFiles({}, {"demo": Path(os.devnull)})
 
 
-def read_into(writer: TablesWriter, found: dict[str, Path], source: SourceConfig) -> None:
-    """Write the generated logs."""
+def settings(source: SourceConfig) -> dict[str, Any]:
+    """What the generated logs depend on."""
+    return {"demo": source.demo.model_dump(), "generator": GENERATOR_VERSION}
+
+
+def read_catalogue(writer: CatalogueWriter, found: dict[str, Path], source: SourceConfig) -> None:
+    """Write the generated items and users."""
     logs = generate(source.demo)
-    writer.write_catalogue(SCHEMA, logs.items, logs.users)
-    writer.add_events(logs.events)
+    writer.write(SCHEMA, logs.items, logs.users)
+
+
+def read_events(writer: EventsWriter, path: Path, source: SourceConfig) -> None:
+    """Write the generated events."""
+    events = generate(source.demo).events
+    writer.account.outcome.kept = len(events)
+    writer.add(events)
 
 
 def generate(config: DemoSourceConfig) -> DemoLogs:

@@ -13,8 +13,10 @@ from pipeline.errors import InputError, nearest
 from pipeline.ingest import EventColumns, FieldColumn, ingest_catalogue, ingest_events, require_columns
 from pipeline.read_delimited import Dialect, read_delimited, read_header
 from pipeline.rejects import Account, Block
-from pipeline.source_files import source_folder
-from pipeline.tables import FieldKind, FieldSchema, Schema, TablesWriter
+from pipeline.source_files import SourceFiles, source_folder
+from pipeline.tables import FieldKind, FieldSchema, Schema
+from pipeline.write_catalogue import CatalogueWriter
+from pipeline.write_events import EventsWriter
 
 DIALECT = Dialect("\t")
 KINDS: dict[str, FieldKind | None] = {
@@ -36,8 +38,8 @@ class AtomicFile:
         return read_delimited(self.path, account, DIALECT, list(self.types), wanted, header=True)
 
 
-def files(source: SourceConfig) -> dict[str, Path]:
-    """The files to import, by name."""
+def files(source: SourceConfig) -> SourceFiles:
+    """The files to import."""
     folder = source_folder(source)
     by_suffix = {suffix: sorted(folder.glob(f"*{suffix}")) for suffix in (".inter", ".item", ".user")}
     for suffix, paths in by_suffix.items():
@@ -49,30 +51,34 @@ def files(source: SourceConfig) -> dict[str, Path]:
         raise InputError(
             f"no .inter file in {folder}, which holds {present}. Cure: point `source.path` at RecBole files"
         )
-    return {path.name: path for paths in by_suffix.values() for path in paths}
+    return SourceFiles(
+        {path.name: path for suffix in (".item", ".user") for path in by_suffix[suffix]},
+        {path.name: path for path in by_suffix[".inter"]},
+    )
 
 
-def read_into(writer: TablesWriter, found: dict[str, Path], source: SourceConfig) -> None:
-    """Import what `files` found."""
-    by_suffix = {path.suffix: (name, path) for name, path in found.items()}
+def read_catalogue(writer: CatalogueWriter, found: dict[str, Path], source: SourceConfig) -> None:
+    """Read the .item and .user files."""
     fields: dict[str, tuple[FieldSchema, ...]] = {".item": (), ".user": ()}
     catalogue = dict.fromkeys(fields)
-    for suffix in fields:
-        if suffix in by_suffix:
-            name, path = by_suffix[suffix]
-            id_name = f"{suffix[1:]}_id"
-            file = _open(path, name, [id_name])
-            fields[suffix] = _fields(file.types, id_name)
-            writer.ignored_columns += [f"{name}:{column}" for column, type in file.types.items() if not KINDS[type]]
-            columns = [FieldColumn(field, field.name, " ") for field in fields[suffix]]
-            account = writer.account(name)
-            blocks = file.blocks(account, [id_name, *(field.name for field in fields[suffix])])
-            catalogue[suffix] = ingest_catalogue(blocks, id_name, id_name, columns, account)
-    writer.write_catalogue(Schema(fields[".item"], fields[".user"]), catalogue[".item"], catalogue[".user"])
-    event = EventColumns("user_id", "item_id", "timestamp", "rating" if source.minimum_rating is not None else None)
-    name, path = by_suffix[".inter"]
-    account, file = writer.account(name), _open(path, name, event.names())
-    ingest_events(file.blocks(account, event.names()), event, source.minimum_rating, account, writer)
+    for name, path in found.items():
+        suffix = path.suffix
+        id_name = f"{suffix[1:]}_id"
+        file = _open(path, name, [id_name])
+        fields[suffix] = _fields(file.types, id_name)
+        writer.ignored_columns += [f"{name}:{column}" for column, type in file.types.items() if not KINDS[type]]
+        columns = [FieldColumn(field, field.name, " ") for field in fields[suffix]]
+        account = writer.account(name)
+        blocks = file.blocks(account, [id_name, *(field.name for field in fields[suffix])])
+        catalogue[suffix] = ingest_catalogue(blocks, id_name, id_name, columns, account)
+    writer.write(Schema(fields[".item"], fields[".user"]), catalogue[".item"], catalogue[".user"])
+
+
+def read_events(writer: EventsWriter, path: Path, source: SourceConfig) -> None:
+    """Read the .inter file."""
+    columns = EventColumns("user_id", "item_id", "timestamp", "rating" if source.minimum_rating is not None else None)
+    file = _open(path, writer.account.file, columns.names())
+    ingest_events(file.blocks(writer.account, columns.names()), columns, source.minimum_rating, writer)
 
 
 def _open(path: Path, name: str, required: list[str]) -> AtomicFile:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -13,11 +14,14 @@ from pipeline.read_delimited import Dialect, read_delimited, read_header
 from pipeline.read_jsonl import read_jsonl, read_keys
 from pipeline.read_parquet import read_names, read_parquet
 from pipeline.rejects import Account, Block
-from pipeline.source_files import existing_file, source_folder
-from pipeline.tables import FieldSchema, Schema, TablesWriter
+from pipeline.source_files import SourceFiles, existing_file, source_folder
+from pipeline.tables import FieldSchema, Schema
+from pipeline.write_catalogue import CatalogueWriter
+from pipeline.write_events import EventsWriter
 
 SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
 _CURE = "name the file in `source.table`"
+_EVENTS_ONLY = {"timestamp", "rating", "time_format", "time_unit"}
 
 
 @dataclass(frozen=True)
@@ -55,30 +59,42 @@ class TableFile:
         return Dialect(self.delimiter, quotes=True)
 
 
-def files(source: SourceConfig) -> dict[str, Path]:
-    """The files to import, by name; those of a pattern in name order."""
+def files(source: SourceConfig) -> SourceFiles:
+    """The files to import; those of a pattern in name order."""
     folder, table = source_folder(source), source.table
     _check(source)
     others = [name for name in (table.items, table.users) if name is not None]
-    found = {name: existing_file(folder, name, _CURE) for name in others}
-    for name in _event_names(folder, table.events):
-        if name in found:
+    names = [*others, *_event_names(folder, table.events)]
+    paths = [existing_file(folder, name, _CURE) for name in names]
+    for name in names:
+        if names.count(name) > 1:
             raise ConfigError(f"`source.table`: {name} is named twice; events, items and users are files of their own")
-        found[name] = existing_file(folder, name, _CURE)
-    for name in found:
         if not name.endswith(SUFFIXES):
             raise ConfigError(f"`source.table`: {name} must end in one of {list(SUFFIXES)}, which tell its format")
-    return found
+    found, count = list(zip(names, paths, strict=True)), len(others)
+    return SourceFiles(dict(found[:count]), dict(found[count:]))
 
 
-def read_into(writer: TablesWriter, found: dict[str, Path], source: SourceConfig) -> None:
-    """Import what `files` found."""
+def event_settings(table: TableSourceConfig) -> dict[str, Any]:
+    """What the events of a file depend on."""
+    return table.model_dump(include={"user_id", "item_id", "delimiter", *_EVENTS_ONLY})
+
+
+def catalogue_settings(table: TableSourceConfig) -> dict[str, Any]:
+    """What items and users depend on."""
+    return table.model_dump(exclude={"events", *_EVENTS_ONLY})
+
+
+def read_catalogue(writer: CatalogueWriter, found: dict[str, Path], source: SourceConfig) -> None:
+    """Read the items and users."""
     table = source.table
-    item_fields, user_fields = _schema_fields(table.item_fields), _schema_fields(table.user_fields)
-    schema = Schema(item_fields, user_fields)
-    items = _catalogue(writer, found, table, "item_id")
-    users = _catalogue(writer, found, table, "user_id")
-    writer.write_catalogue(schema, items, users)
+    schema = Schema(_schema_fields(table.item_fields), _schema_fields(table.user_fields))
+    writer.write(schema, _catalogue(writer, found, table, "item_id"), _catalogue(writer, found, table, "user_id"))
+
+
+def read_events(writer: EventsWriter, path: Path, source: SourceConfig) -> None:
+    """Read one file of events."""
+    table = source.table
     rating = table.rating if source.minimum_rating is not None else None
     columns = EventColumns(table.user_id, table.item_id, table.timestamp, rating, table.time_unit, table.time_format)
     uses = {
@@ -86,11 +102,8 @@ def read_into(writer: TablesWriter, found: dict[str, Path], source: SourceConfig
         for use in ("user_id", "item_id", "timestamp", "rating")
         if (column := getattr(columns, use)) is not None
     }
-    for name, path in found.items():
-        if name not in (table.items, table.users):
-            account = writer.account(name)
-            blocks = TableFile(path, name, table.delimiter).blocks(account, uses)
-            ingest_events(blocks, columns, source.minimum_rating, account, writer)
+    blocks = TableFile(path, writer.account.file, table.delimiter).blocks(writer.account, uses)
+    ingest_events(blocks, columns, source.minimum_rating, writer)
 
 
 def _check(source: SourceConfig) -> None:
@@ -113,7 +126,9 @@ def _schema_fields(fields: list[FieldConfig]) -> tuple[FieldSchema, ...]:
     return tuple(FieldSchema(field.name, field.kind, field.buckets) for field in fields)
 
 
-def _catalogue(writer: TablesWriter, found: dict[str, Path], table: TableSourceConfig, id_name: str) -> pa.Table | None:
+def _catalogue(
+    writer: CatalogueWriter, found: dict[str, Path], table: TableSourceConfig, id_name: str
+) -> pa.Table | None:
     """The items or the users; None when the source has no file of them."""
     if id_name == "item_id":
         name, id_column, fields, side = table.items, table.items_id or table.item_id, table.item_fields, "items"

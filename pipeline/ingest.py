@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 from pipeline.columns import parse_field, parse_id, parse_number, parse_time
 from pipeline.errors import InputError, nearest
 from pipeline.rejects import Account, Block, Sieve
-from pipeline.tables import EVENTS, FieldSchema, TablesWriter
+from pipeline.tables import EVENTS, FieldSchema
+from pipeline.write_events import EventsWriter
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,7 @@ def ingest_events(
     blocks: Iterable[Block],
     columns: EventColumns,
     minimum_rating: float | None,
-    account: Account,
-    writer: TablesWriter,
+    writer: EventsWriter,
 ) -> None:
     """Write the events of one file. Ratings below the minimum are filtered (`below_minimum_rating`)."""
     for block in blocks:
@@ -58,10 +58,9 @@ def ingest_events(
             if minimum_rating is not None:
                 below = pc.fill_null(pc.less(ratings, minimum_rating), False)
                 sieve.filter(below.to_numpy(zero_copy_only=False), "below_minimum_rating")
-        kept = account.settle(block, sieve)
+        kept = writer.account.settle(block, sieve)
         events = pa.table([users, items, times], schema=EVENTS)
-        writer.add_events(events if len(kept) == len(block) else events.take(pa.array(kept)))
-    account.close()
+        writer.add(events if len(kept) == len(block) else events.take(pa.array(kept)))
 
 
 def ingest_catalogue(
@@ -82,7 +81,6 @@ def ingest_catalogue(
         parsed.append((block, sieve, pa.table(columns)))
     _reject_duplicates(parsed, id_name)
     kept = [table.take(pa.array(account.settle(block, sieve))) for block, sieve, table in parsed]
-    account.close()
     return pa.concat_tables(kept)
 
 

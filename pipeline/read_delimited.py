@@ -75,7 +75,7 @@ def decode_lines(numbers: np.ndarray, raw: pa.Array, account: Account, latin1: b
         numbers, texts = numbers[~bad], texts.drop_null()
     blank = pc.equal(pc.utf8_trim_whitespace(texts), "").to_numpy(zero_copy_only=False)
     if blank.any():
-        account.filtered["blank_lines"] += int(blank.sum())
+        account.skip_blank_lines(int(blank.sum()))
         numbers, texts = numbers[~blank], texts.filter(pa.array(~blank))
     return numbers, texts
 

@@ -7,26 +7,19 @@ Every record of a source file ends as exactly one of kept, rejected (bad) or fil
 import csv
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.errors import InputError
+from pipeline.outcome import Outcome
 
 HEADER = ("file", "line", "reason", "content")
 MAX_CONTENT = 2000
 """Characters of a row kept in the rejects file; file and line lead to the rest."""
-
-_CURES = {
-    "wrong_number_of_columns": "check that the file is of this format and its delimiter the right one",
-    "undecodable_bytes": "convert the file to UTF-8",
-    "not_a_json_object": "write one JSON object a line",
-    "unparsable_timestamp": "give its strptime format (`source.table.time_format`) if it is not Unix time or ISO 8601",
-    "timestamp_out_of_range": "give the unit of the numbers (`source.table.time_unit`: s, ms, us or ns)",
-}
 
 
 @dataclass(frozen=True)
@@ -52,7 +45,6 @@ class Rejects:
     """The rejects file being written: CSV with the columns of HEADER. A context manager."""
 
     def __init__(self, path: Path) -> None:
-        self.counts: Counter[str] = Counter()
         self._stream = path.open("w", encoding="utf-8", newline="", errors="backslashreplace")
         self._writer = csv.writer(self._stream)
         self._writer.writerow(HEADER)
@@ -60,9 +52,14 @@ class Rejects:
     def add(self, file: str, rows: Iterable[tuple[int, str, str]]) -> None:
         """Set aside (line, reason, content) rows of `file`."""
         for line, reason, content in rows:
-            self.counts[reason] += 1
             shown = content if len(content) <= MAX_CONTENT else content[:MAX_CONTENT] + "..."
             self._writer.writerow((file, line, reason, shown))
+
+    def copy(self, path: Path, file: str | None = None) -> None:
+        """Append the rows of another rejects file; those of a file that has another name today under that name."""
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = islice(csv.reader(stream), 1, None)
+            self._writer.writerows((file or name, *rest) for name, *rest in rows)
 
     def __enter__(self) -> "Rejects":
         return self
@@ -115,26 +112,24 @@ class Sieve:
         )
 
 
-@dataclass
 class Account:
-    """What became of the records of one file: records = kept + rejected + sum of filtered."""
+    """Holds the records of one file to their outcome, and sets the rejected ones aside."""
 
-    file: str
-    rejects: Rejects
-    kept: int = 0
-    rejected: int = 0
-    filtered: Counter[str] = field(default_factory=Counter)
-    _first_reject: tuple[int, str, str] | None = None
+    def __init__(self, file: str, rejects: Rejects) -> None:
+        self.outcome = Outcome(file)
+        self._rejects = rejects
 
     @property
-    def records(self) -> int:
-        return self.kept + self.rejected + self.filtered.total()
+    def file(self) -> str:
+        return self.outcome.file
 
     def reject(self, rows: list[tuple[int, str, str]]) -> None:
         """Set aside (line, reason, content) rows that never became part of a block."""
-        self.rejected += len(rows)
-        self._first_reject = self._first_reject or next(iter(rows), None)
-        self.rejects.add(self.file, rows)
+        self.outcome.reject(rows)
+        self._rejects.add(self.file, rows)
+
+    def skip_blank_lines(self, lines: int) -> None:
+        self.outcome.filtered["blank_lines"] += lines
 
     def settle(self, block: Block, sieve: Sieve) -> np.ndarray:
         """Book the verdict on a block; return the rows to keep, int64 [m]."""
@@ -143,20 +138,7 @@ class Account:
             rows = np.array([row for row, _ in verdicts], dtype=np.int64)
             reasons = [reason for _, reason in verdicts]
             self.reject(list(zip(block.lines[rows].tolist(), reasons, block.content(rows), strict=True)))
-        self.filtered.update(sieve.filtered())
+        self.outcome.filtered.update(sieve.filtered())
         kept = sieve.kept
-        self.kept += len(kept)
+        self.outcome.kept += len(kept)
         return kept
-
-    def close(self) -> None:
-        """Raise InputError when the file had no usable record at all: it is not what it is said to be."""
-        if self.kept or self.filtered.total() > self.filtered["blank_lines"]:
-            return
-        if self._first_reject is None:
-            raise InputError(f"{self.file} holds no records. Cure: name the file that holds the data")
-        line, reason, content = self._first_reject
-        cure = _CURES.get(reason, "check that the columns are the ones the configuration names")
-        raise InputError(
-            f"{self.file}:{line}: none of its {self.rejected} records is usable; the first has `{reason}`: "
-            f"{content[:200]!r}. Cure: {cure}"
-        )

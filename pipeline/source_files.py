@@ -1,9 +1,11 @@
 """Raw source files: finding them, and reading text files as blocks of lines in bounded memory."""
 
 import gzip
+import hashlib
 import os
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,6 +19,37 @@ from pipeline.errors import ConfigError, InputError, nearest
 BLOCK_BYTES = 8 << 20
 MAX_LINE_BYTES = 64 << 20
 _UTF8_BOM, _UTF16_BOMS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclass(frozen=True)
+class SourceFiles:
+    """The files of a source, by name: those of items and users, and those of events."""
+
+    catalogue: dict[str, Path]
+    events: dict[str, Path]
+
+
+def digests(files: SourceFiles) -> dict[str, str]:
+    """File name -> SHA-256 of its content. Raises InputError when a file cannot be read."""
+    found = {**files.catalogue, **files.events}
+    with tqdm(total=_sizes(found), unit="B", unit_scale=True, desc="checksums", delay=1.0) as progress:
+        return {name: _digest(path, progress) for name, path in found.items()}
+
+
+def _sizes(files: dict[str, Path]) -> int:
+    return sum(path.stat().st_size for path in files.values())
+
+
+def _digest(path: Path, progress: tqdm) -> str:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb", buffering=0) as stream:
+            while chunk := stream.read(BLOCK_BYTES):
+                digest.update(chunk)
+                progress.update(len(chunk))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}). Cure: check its permissions") from None
+    return digest.hexdigest()
 
 
 def source_folder(source: SourceConfig) -> Path:

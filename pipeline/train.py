@@ -21,6 +21,7 @@ from pipeline.evaluation_set import EvaluationSet
 from pipeline.metrics import hits
 from pipeline.ranking import evaluate
 from pipeline.sequences import UserSequences
+from pipeline.tables import VERSION as TABLES_VERSION
 from pipeline.tables import Tables
 from ssl_tasks.registry import TASKS, make_tasks
 from ssl_tasks.task import Corpus
@@ -138,7 +139,8 @@ def _spec(config: Config) -> Spec:
 def _fingerprints(config: Config, kinds: Iterable[str]) -> dict[str, str]:
     """The fingerprints of artefacts as they are now."""
     folders = {kind: config.tables_dir if kind == "tables" else config.prepared_dir(kind) for kind in kinds}
-    return {kind: open_artifact(folder, kind, 1).fingerprint for kind, folder in folders.items()}
+    versions = {"tables": TABLES_VERSION}
+    return {kind: open_artifact(folder, kind, versions.get(kind, 1)).fingerprint for kind, folder in folders.items()}
 
 
 def _switched_on(tasks: TasksConfig) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """Canonical tables made in a test, small random logs, and a config on them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,37 +8,45 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from table_fixtures import make_tables
 
-from pipeline import tables
-from pipeline.artifacts import Artifact, Spec
+from pipeline import event_parts, write_catalogue
+from pipeline.artifacts import Artifact
 from pipeline.config import Config
+from pipeline.config_source import Partition
 from pipeline.prepare import JOBS, prepare
 from pipeline.tables import EVENTS, FieldSchema, Schema
 
 
 def write_log(
     config: Config,
-    events: pd.DataFrame,
+    events: pd.DataFrame | Mapping[str, pd.DataFrame],
     schema: Schema | None = None,
     items: dict | None = None,
     users: dict | None = None,
+    partition: Partition = "none",
 ) -> None:
-    """Write the tables of `config`; items and users hold a list per column (None: the source has none)."""
+    """Write the tables of `config`; items and users hold a list per column (None: the source has none).
+
+    events: the events of the one source file, or of each by its name.
+    """
     schema = schema or Schema()
     catalogue = [
         None if rows is None else pa.table({f.name: pa.array(rows[f.name], f.type) for f in arrow})
         for rows, arrow in ((items, schema.items()), (users, schema.users()))
     ]
-    spec = Spec(tables.KIND, tables.VERSION, config={"content": repr((events.to_csv(), schema, items, users))})
-    with tables.write_tables(config.tables_dir, spec) as writer:
-        writer.write_catalogue(schema, *catalogue)
-        writer.add_events(pa.table({f.name: pa.array(events[f.name].tolist(), f.type) for f in EVENTS}))
+    logs = {"log": events} if isinstance(events, pd.DataFrame) else events
+    tables = {
+        name: pa.table({f.name: pa.array(log[f.name].tolist(), f.type) for f in EVENTS}) for name, log in logs.items()
+    }
+    make_tables(config.tables_dir, tables, schema, *catalogue, partition)
 
 
 def small_parts(monkeypatch: pytest.MonkeyPatch, row_group: int = 64) -> None:
     """Make the writer cut the tables into several row groups and parts, as a large log would be."""
-    monkeypatch.setattr(tables, "ROW_GROUP", row_group)
-    monkeypatch.setattr(tables, "PART_ROWS", 4 * row_group)
+    for module in (event_parts, write_catalogue):
+        monkeypatch.setattr(module, "ROW_GROUP", row_group)
+    monkeypatch.setattr(event_parts, "PART_ROWS", 4 * row_group)
 
 
 def random_log(seed: int, events: int = 400, users: int = 30, items: int = 25, seconds: int = 40_000) -> pd.DataFrame:

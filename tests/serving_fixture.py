@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from table_fixtures import make_tables
 
 from pipeline.artifacts import Artifact, Spec, create
 from pipeline.catalogue import Vocabularies, field_file, item_table, user_table
 from pipeline.config import Config
 from pipeline.export import Sources, publish
 from pipeline.sequences import SCHEMA, UserSequences
-from pipeline.tables import EVENTS, FieldSchema, Schema, Tables, write_tables
+from pipeline.tables import EVENTS, FieldSchema, Schema, Tables
 from pipeline.vocabulary import Vocabulary
 from serving.bundle import Bundle
 from serving.retriever import Retriever
@@ -83,11 +84,10 @@ def write_inputs(settings: Config) -> None:
         "age": [None if i % 7 == 0 else 15.0 + i for i in range(1, USERS)],
         "interests": [[INTERESTS[j] for j in range(4) if i >> j & 1] for i in range(1, USERS)],
     }
-    with write_tables(settings.tables_dir, Spec("tables", 1)) as writer:
-        writer.write_catalogue(SCHEMA_OF_TABLES, pa.table(items), pa.table(users))
-        seen = [(u, item, time) for u in range(1, USERS + 1) for time, item in enumerate(history(u)) if item]
-        columns = [[user_id(u) for u, _, _ in seen], [item_id(i) for _, i, _ in seen], [time for _, _, time in seen]]
-        writer.add_events(pa.table(columns, schema=EVENTS))
+    seen = [(u, item, time) for u in range(1, USERS + 1) for time, item in enumerate(history(u)) if item]
+    columns = [[user_id(u) for u, _, _ in seen], [item_id(i) for _, i, _ in seen], [time for _, _, time in seen]]
+    events = {"log": pa.table(columns, schema=EVENTS)}
+    make_tables(settings.tables_dir, events, SCHEMA_OF_TABLES, pa.table(items), pa.table(users))
     _write_vocabularies(settings)
     _write_sequences(settings)
 

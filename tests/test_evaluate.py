@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from sequence_fixtures import TIME_SPLIT, Log, sequences
+from table_fixtures import make_tables
 
 from pipeline import evaluate as stage
 from pipeline.artifacts import Spec, create
@@ -22,7 +23,7 @@ from pipeline.metrics import UNRANKED
 from pipeline.ranking import evaluate
 from pipeline.sequences import SCHEMA
 from pipeline.statistics import Run
-from pipeline.tables import FieldSchema, Schema, write_tables
+from pipeline.tables import FieldSchema, Schema
 from pipeline.vocabulary import Vocabulary
 
 ITEMS = 6
@@ -70,9 +71,8 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     users, items = [f"u{i}" for i in range(1, 5)], [f"i{i}" for i in range(1, ITEMS + 1)]
     fields = {"user_id": users, "age": ["c", "a", "d", "b"]}
     schema = Schema(user_fields=(FieldSchema("age", "categorical"),))
-    with write_tables(config.tables_dir, Spec("tables", 1)) as writer:
-        writer.write_catalogue(schema, pa.table({"item_id": items}), pa.table(fields))
-        writer.add_events(pa.table({"user_id": ["u1"], "item_id": ["i1"], "timestamp": [1]}))
+    events = pa.table({"user_id": ["u1"], "item_id": ["i1"], "timestamp": [1]})
+    make_tables(config.tables_dir, {"log": events}, schema, pa.table({"item_id": items}), pa.table(fields))
     with create(config.prepared_dir("vocabularies"), Spec("vocabularies", 1)) as draft:
         for name, values in (("items", items), ("users", users), ("user.age", ["a", "b", "c", "d"])):
             Vocabulary.from_counts(values, [1] * len(values)).write(draft.dir / f"{name}.parquet")

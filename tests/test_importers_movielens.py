@@ -118,7 +118,7 @@ def test_files_that_are_not_what_they_should_be_are_refused(
     files = {name: content for name, content in (FILES | change).items() if content is not None}
     with pytest.raises(InputError, match=message):
         import_files(tmp_path, files, format="movielens")
-    assert not list(tmp_path.glob("work/**/*.parquet"))
+    assert not list(tmp_path.glob("work/tables/**"))
 
 
 def test_a_minimum_nothing_reaches_is_refused(tmp_path: Path) -> None:

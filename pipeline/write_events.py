@@ -1,0 +1,113 @@
+"""The events of one source file as an artefact of their own.
+
+Its folder is named by the content of the file and the settings it is read by, so that a file is read once, however
+often it is imported; its name and place may change.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.artifacts import Draft, Spec, create
+from pipeline.config_source import Partition
+from pipeline.event_parts import Days, WholeLog
+from pipeline.rejects import Account, Rejects
+from pipeline.tables import EVENTS
+
+ITEM_COUNTS = "item_counts.parquet"
+"""How many events each item has: item_id string, events int64."""
+_ITEM_COUNTS = pa.schema([("item_id", pa.string()), ("events", pa.int64())])
+
+
+class EventsWriter:
+    """Takes the events of one source file, in any number of pieces. Use `write_events`.
+
+    `account` keeps the file's accounts; `ignored_columns` names the columns that an importer left out.
+    """
+
+    def __init__(self, draft: Draft, file: str, partition: Partition) -> None:
+        self._draft = draft
+        self._rejects = Rejects(draft.dir / "rejects.csv")
+        self._parts = Days(draft.dir) if partition == "day" else WholeLog(draft.dir)
+        self._items = _ItemCounts()
+        self._events = 0
+        self._span: tuple[int, int] | None = None
+        self.account = Account(file, self._rejects)
+        self.ignored_columns: list[str] = []
+
+    def add(self, events: pa.Table) -> None:
+        """Append events (columns of EVENTS)."""
+        if events.num_rows == 0:
+            return
+        times = pc.min_max(events["timestamp"]).as_py()
+        first, last = self._span or (times["min"], times["max"])
+        self._span = min(first, times["min"]), max(last, times["max"])
+        self._events += events.num_rows
+        self._items.add(events["item_id"])
+        self._parts.add(events.cast(EVENTS))
+
+    def finish(self) -> None:
+        """Write what is held, and the counts. Raises InputError when the file is not good enough."""
+        self.account.outcome.check()
+        self._parts.finish()
+        pq.write_table(self._items.total(), self._draft.dir / ITEM_COUNTS)
+        first, last = self._span or (None, None)
+        self._draft.counts |= {
+            "events": self._events,
+            "first_event": first,
+            "last_event": last,
+            "outcome": self.account.outcome.as_json(),
+            "ignored_columns": self.ignored_columns,
+        }
+
+    def __enter__(self) -> "EventsWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._parts.close()
+        self._rejects.__exit__(kind, error, trace)
+
+
+class _ItemCounts:
+    """Counts events by item; holds at most a few times the distinct items."""
+
+    def __init__(self) -> None:
+        self._counts = _ITEM_COUNTS.empty_table()
+        self._pieces: list[pa.Table] = []
+        self._rows = 0
+
+    def add(self, items: pa.ChunkedArray) -> None:
+        counted = pc.value_counts(items)
+        self._pieces.append(pa.table([counted.field(0), counted.field(1)], schema=_ITEM_COUNTS))
+        self._rows += len(counted)
+        if self._rows > self._counts.num_rows + (1 << 20):
+            self.total()
+
+    def total(self) -> pa.Table:
+        """The counts so far, by item id."""
+        table = pa.concat_tables([self._counts, *self._pieces])
+        summed = table.group_by("item_id").aggregate([("events", "sum")]).rename_columns(_ITEM_COUNTS.names)
+        self._counts, self._pieces, self._rows = summed.sort_by("item_id").combine_chunks(), [], 0
+        return self._counts
+
+
+def events_folder(spec: Spec) -> str:
+    """The name of the folder for events read to `spec`: 16 hex digits."""
+    return hashlib.sha256(json.dumps(spec.as_json(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def write_events(path: Path, spec: Spec, file: str, partition: Partition) -> Iterator[EventsWriter]:
+    """Write the events artefact of `file`; it becomes visible when the block ends well."""
+    with create(path, spec) as draft, EventsWriter(draft, file, partition) as writer:
+        yield writer
+        writer.finish()
