@@ -16,8 +16,16 @@ from pipeline.tables import FieldKind
 
 TIME_END = 4_102_444_800
 """2100-01-01: later times (and those before 1970) are taken for errors, mostly of the unit."""
+FINE_TIME_START = 100_000_000
+"""1973-03-03: a number of ms, us or ns before it is in truth one of a larger unit, or no time at all (9999999999)."""
+MAX_ID_BYTES = 1024
+"""Ids travel through every shuffle; a longer one is a value that slipped into the wrong column."""
 
-_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_UNITS = ("s", "ms", "us", "ns")
+_PER_SECOND = np.array([1, 10**3, 10**6, 10**9])
+# Control characters but white space, and byte order marks inside a file. Joiners and direction marks are text.
+_CONTROL = r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x{9f}\x{feff}]"
+_UNUSUAL = rf"\s\s|[^\S ]|{_CONTROL}"
 # Up to 19 digits as long as they fit int64; anything longer goes through float64 and is out of range anyway.
 _INTEGER = r"^-?0*(\d{1,18}|[1-8]\d{18})$"
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
@@ -27,18 +35,31 @@ _NOT_A_TIME = np.iinfo(np.int64).min
 
 
 def parse_id(column: pa.Array, name: str, sieve: Sieve) -> pa.Array:
-    """-> string [n], trimmed. Rejects `missing_<name>` and `<name>_not_text`."""
-    text = parse_text(column, name, sieve)
+    """-> string [n], trimmed.
+
+    Rejects `missing_<name>`, `<name>_not_text`, `<name>_control_character` and `<name>_too_long` (over MAX_ID_BYTES).
+    """
+    text, control = _clean(column, name, sieve)
+    sieve.reject(control, f"{name}_control_character")
     sieve.reject(_mask(pc.equal(text, "")), f"missing_{name}")
+    sieve.reject(_mask(pc.greater(pc.binary_length(text), MAX_ID_BYTES)), f"{name}_too_long")
     return text
 
 
 def parse_text(column: pa.Array, name: str, sieve: Sieve) -> pa.Array:
     """-> string [n], white space trimmed and collapsed, missing as "". Rejects `<name>_not_text`.
 
-    Integral floating-point numbers lose their ".0": files written through floats (a column with gaps) then agree
-    with those that were not. Beyond 2**53 such an id is ambiguous, and rejected.
+    Control characters and byte order marks are left out (noted as `control_characters_removed`); emoji, joiners and
+    marks of the direction of writing stay. Integral floating-point numbers lose their ".0": files written through
+    floats (a column with gaps) then agree with those that were not. Beyond 2**53 such an id is ambiguous, and rejected.
     """
+    text, control = _clean(column, name, sieve)
+    sieve.note(control, "control_characters_removed")
+    return text
+
+
+def _clean(column: pa.Array, name: str, sieve: Sieve) -> tuple[pa.Array, np.ndarray]:
+    """-> (string [n] without control characters, which rows had one: bool [n])."""
     if pt.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pt.is_binary(column.type) or pt.is_large_binary(column.type):
@@ -48,8 +69,12 @@ def parse_text(column: pa.Array, name: str, sieve: Sieve) -> pa.Array:
     if pt.is_nested(column.type):
         raise InputError(f"column `{name}` holds {column.type}, not single values. Cure: declare it `kind: multi`")
     text = pc.utf8_trim_whitespace(pc.fill_null(column.cast(pa.string()), ""))
-    spaced = pc.match_substring_regex(text, r"\s\s|[^\S ]")
-    return pc.replace_substring_regex(text, r"\s+", " ") if pc.any(spaced).as_py() else text
+    control = np.zeros(len(text), dtype=bool)
+    if pc.any(pc.match_substring_regex(text, _UNUSUAL)).as_py():
+        control = _mask(pc.match_substring_regex(text, _CONTROL))
+        text = pc.replace_substring_regex(text, _CONTROL, "")
+        text = pc.utf8_trim_whitespace(pc.replace_substring_regex(text, r"\s+", " "))
+    return text, control
 
 
 def parse_multi(column: pa.Array, name: str, separator: str, sieve: Sieve) -> pa.Array:
@@ -64,9 +89,9 @@ def parse_multi(column: pa.Array, name: str, separator: str, sieve: Sieve) -> pa
     rows = pc.list_parent_indices(column).to_numpy(zero_copy_only=False).astype(np.int64)
     inner = Sieve(len(rows))
     values = parse_text(pc.list_flatten(column), name, inner)
-    bad = np.zeros(len(column), dtype=bool)
-    bad[rows[~inner.good]] = True
-    sieve.reject(bad, f"{name}_not_text")
+    sieve.reject(_any_of(rows, ~inner.good, len(column)), f"{name}_not_text")
+    for what, noted in inner.notes.items():
+        sieve.note(_any_of(rows, noted, len(column)), what)
     present = _mask(pc.not_equal(values, ""))
     rows, values = rows[present], values.filter(pa.array(present))
     encoded = values.dictionary_encode()
@@ -74,6 +99,11 @@ def parse_multi(column: pa.Array, name: str, separator: str, sieve: Sieve) -> pa
     first = np.sort(np.unique(rows * (len(encoded.dictionary) + 1) + codes, return_index=True)[1])
     offsets = np.concatenate(([0], np.cumsum(np.bincount(rows[first], minlength=len(column))))).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), values.take(pa.array(first)))
+
+
+def _any_of(rows: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
+    """Which rows have one of `values` (bool [m], each of the row in `rows`, int64 [m]): bool [n]."""
+    return np.bincount(rows[values], minlength=n) > 0
 
 
 def parse_number(column: pa.Array, name: str, sieve: Sieve) -> pa.Array:
@@ -104,24 +134,31 @@ def parse_field(column: pa.Array, name: str, kind: FieldKind, separator: str, si
 def parse_time(column: pa.Array, sieve: Sieve, unit: str = "s", time_format: str | None = None) -> pa.Array:
     """-> int64 [n], Unix seconds UTC, fractions cut off.
 
-    Numbers count `unit`s since 1970; text is read by `time_format` (strptime), else as a number, else as ISO 8601;
-    times without a zone are UTC. Rejects `missing_timestamp`, `unparsable_timestamp` and `timestamp_out_of_range`
-    (before 1970, or from 2100 on).
+    Numbers count `unit`s since 1970, each the one its magnitude tells if `auto` (noted as `time_in_ms` and so on); text
+    is read by `time_format` (strptime), else as a number, else as ISO 8601; times without a zone are UTC.
+
+    Rejects `missing_timestamp`, `unparsable_timestamp` and `timestamp_out_of_range`: before 1970, or from TIME_END on;
+    a number of ms, us or ns before FINE_TIME_START.
     """
     if pt.is_dictionary(column.type):
         column = column.dictionary_decode()
+    units = np.full(len(column), -1)  # index into _UNITS of a number, -1 for anything else
     if pt.is_temporal(column.type) and not pt.is_time(column.type):
         sieve.reject(_mask(column.is_null()), "missing_timestamp")
         seconds = _timestamp_seconds(column)
     elif time_format is None and (pt.is_integer(column.type) or pt.is_floating(column.type)):
         sieve.reject(_mask(pc.is_null(column, nan_is_null=True)), "missing_timestamp")
-        seconds = _number_seconds(column, unit)
+        seconds, units = _number_seconds(column, unit)
     else:
         text = parse_text(column, "timestamp", sieve)
         sieve.reject(_mask(pc.equal(text, "")), "missing_timestamp")
-        seconds = _text_seconds(text, unit, time_format)
+        seconds, units = _text_seconds(text, unit, time_format)
         sieve.reject(seconds == _NOT_A_TIME, "unparsable_timestamp")
     sieve.reject((seconds < 0) | (seconds >= TIME_END), "timestamp_out_of_range")
+    sieve.reject((units > 0) & (seconds < FINE_TIME_START), "timestamp_out_of_range")
+    if unit == "auto":
+        for code, name in enumerate(_UNITS):
+            sieve.note(units == code, f"time_in_{name}")
     return pa.array(np.where(sieve.good, seconds, 0).astype(np.int64))
 
 
@@ -131,29 +168,38 @@ def _timestamp_seconds(column: pa.Array) -> np.ndarray:
     return np.floor_divide(np.asarray(pc.fill_null(moments.cast(pa.int64()), 0)), 1_000_000)
 
 
-def _number_seconds(column: pa.Array, unit: str) -> np.ndarray:
-    """int or float [n] in `unit`s -> int64 [n]; 0 where null. Too large for int64 becomes its largest value."""
-    filled = pc.fill_null(column, 0).to_numpy(zero_copy_only=False)
-    if filled.dtype.kind == "f":
-        filled = np.nan_to_num(np.floor(filled.astype(np.float64) / _PER_SECOND[unit]), nan=0.0)
-        return np.clip(filled, -(2.0**62), 2.0**62).astype(np.int64)
-    if filled.dtype == np.uint64:
-        filled = np.minimum(filled, np.uint64(np.iinfo(np.int64).max))
-    return np.floor_divide(filled.astype(np.int64), _PER_SECOND[unit])
+def _number_seconds(column: pa.Array, unit: str) -> tuple[np.ndarray, np.ndarray]:
+    """int or float [n] -> (seconds int64 [n], 0 where null; index of the unit [n]).
+
+    Too large for int64 becomes its largest value.
+    """
+    numbers = pc.fill_null(column, 0).to_numpy(zero_copy_only=False)
+    if numbers.dtype == np.uint64:
+        numbers = np.minimum(numbers, np.uint64(np.iinfo(np.int64).max))
+    numbers = numbers.astype(np.float64 if numbers.dtype.kind == "f" else np.int64)
+    if unit == "auto":
+        units = np.searchsorted(TIME_END * _PER_SECOND[:-1], np.nan_to_num(numbers), side="right")
+    else:
+        units = np.full(len(numbers), _UNITS.index(unit))
+    if numbers.dtype == np.int64:
+        return np.floor_divide(numbers, _PER_SECOND[units]), units
+    seconds = np.nan_to_num(np.floor(numbers / _PER_SECOND[units]))
+    return np.clip(seconds, -(2.0**62), 2.0**62).astype(np.int64), units
 
 
-def _text_seconds(text: pa.Array, unit: str, time_format: str | None) -> np.ndarray:
-    """string [n] -> int64 [n], _NOT_A_TIME where it is none."""
+def _text_seconds(text: pa.Array, unit: str, time_format: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """string [n] -> (seconds int64 [n], _NOT_A_TIME where it is none; index of the unit of a number [n], else -1)."""
+    units = np.full(len(text), -1)
     if time_format is not None:
-        return _moment_seconds(text, time_format)
+        return _moment_seconds(text, time_format), units
     integer, number = (_mask(pc.match_substring_regex(text, pattern)) for pattern in (_INTEGER, _NUMBER))
     if integer.all():
         return _number_seconds(text.cast(pa.int64()), unit)
     seconds = np.full(len(text), _NOT_A_TIME)
     for rows, kind in ((integer, pa.int64()), (number & ~integer, pa.float64())):
-        seconds[rows] = _number_seconds(text.filter(pa.array(rows)).cast(kind), unit)
+        seconds[rows], units[rows] = _number_seconds(text.filter(pa.array(rows)).cast(kind), unit)
     seconds[~number] = _moment_seconds(text.filter(pa.array(~number)), "ISO8601")
-    return seconds
+    return seconds, units
 
 
 def _moment_seconds(text: pa.Array, time_format: str) -> np.ndarray:

@@ -43,7 +43,9 @@ class TableSourceConfig(Section):
     users_id: str | None = None
     time_format: str | None = None
     """A strptime format; without it: Unix seconds (or ms / us / ns by `time_unit`), or ISO 8601."""
-    time_unit: Literal["s", "ms", "us", "ns"] = "s"
+    time_unit: Literal["s", "ms", "us", "ns", "auto"] = "s"
+    """`auto`: each number by its magnitude, for logs that mix them. A number of another unit than the one given is
+    rejected as `timestamp_out_of_range`."""
     item_fields: list[FieldConfig] = Field(default=[])
     user_fields: list[FieldConfig] = Field(default=[])
 
@@ -67,5 +69,11 @@ class SourceConfig(Section):
     """`day`: events are kept by their UTC date, and later stages count a day once. `none`: the log is one piece."""
     minimum_rating: float | None = None
     """Keep only events rated at least this; None keeps all. `format: table` needs `table.rating` for it."""
+    max_rejected_share: float = Field(default=0.1, ge=0.0, le=1.0)
+    """A file with a larger share of bad rows than this fails the import, before anything is published."""
+    max_future_days: float = Field(default=1.0, ge=0.0)
+    """Events later than so many days after the file was imported are rejected: their clock is wrong."""
+    now: str | None = None
+    """ISO 8601, UTC. Takes the place of the clock, so that an import of old logs can be repeated exactly."""
     table: TableSourceConfig = TableSourceConfig()
     demo: DemoSourceConfig = DemoSourceConfig()

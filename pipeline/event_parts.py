@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tqdm import tqdm
 
 from pipeline.tables import EVENTS, WHOLE_LOG
 
@@ -88,7 +89,8 @@ class Days:
     def finish(self) -> None:
         """Write the parts of every day."""
         held = dict(self._take())
-        for day in sorted({*self._aside.days, *held}):
+        days = sorted({*self._aside.days, *held})
+        for day in tqdm(days, desc=f"events of {len(days)} days", unit="day", delay=1.0):
             parts = Parts(day_folder(self._folder, str(np.datetime64(day, "D"))))
             for events in self._aside.read(day):
                 parts.add(events)

@@ -14,7 +14,7 @@ from pipeline.read_delimited import Dialect, read_delimited, read_header
 from pipeline.read_jsonl import read_jsonl, read_keys
 from pipeline.read_parquet import read_names, read_parquet
 from pipeline.rejects import Account, Block
-from pipeline.source_files import SourceFiles, existing_file, source_folder
+from pipeline.source_files import SourceFiles, existing_file, line_blocks, source_folder
 from pipeline.tables import FieldSchema, Schema
 from pipeline.write_catalogue import CatalogueWriter
 from pipeline.write_events import EventsWriter
@@ -36,13 +36,22 @@ class TableFile:
     def format(self) -> str:
         return self.path.name.removesuffix(".gz").rpartition(".")[2]
 
+    def is_empty(self) -> bool:
+        """Whether there is not even a header: what a log shipper leaves of a day without events."""
+        if self.format == "parquet":
+            return not self.path.stat().st_size
+        return next(line_blocks(self.path, self.name), None) is None
+
     def columns(self) -> list[str]:
         if self.format == "csv":
             return read_header(self.path, self.name, self._dialect)
         return read_keys(self.path, self.name) if self.format == "jsonl" else read_names(self.path, self.name)
 
-    def blocks(self, account: Account, wanted: dict[str, str]) -> Iterator[Block]:
-        """Read the wanted columns (use -> name). Raises InputError when one is missing."""
+    def blocks(self, account: Account, wanted: dict[str, str], ignored: list[str]) -> Iterator[Block]:
+        """Read the wanted columns (use -> name); append the names of the others to `ignored`.
+
+        Raises InputError when one is missing.
+        """
         names, needed = self.columns(), list(dict.fromkeys(wanted.values()))
         if self.format == "csv" and len(names) == 1 and (other := set(names[0]) & set(",;\t|")):
             raise InputError(
@@ -50,6 +59,7 @@ class TableFile:
                 f"Cure: set `source.table.delimiter`, maybe to {min(other)!r}"
             )
         require_columns(f"{self.name}:1", names, wanted)
+        ignored += [name for name in names if name not in needed]
         if self.format == "csv":
             return read_delimited(self.path, account, self._dialect, names, needed, header=True)
         return (read_jsonl if self.format == "jsonl" else read_parquet)(self.path, account, needed)
@@ -102,7 +112,10 @@ def read_events(writer: EventsWriter, path: Path, source: SourceConfig) -> None:
         for use in ("user_id", "item_id", "timestamp", "rating")
         if (column := getattr(columns, use)) is not None
     }
-    blocks = TableFile(path, writer.account.file, table.delimiter).blocks(writer.account, uses)
+    file = TableFile(path, writer.account.file, table.delimiter)
+    if file.is_empty():
+        return
+    blocks = file.blocks(writer.account, uses, writer.ignored_columns)
     ingest_events(blocks, columns, source.minimum_rating, writer)
 
 
@@ -143,5 +156,7 @@ def _catalogue(
     uses = {f"`source.table.{side}_id`": id_column}
     uses |= {f"the {id_name[:-3]} field `{column.field.name}`": column.column for column in columns}
     account = writer.account(name)
-    blocks = TableFile(found[name], name, table.delimiter).blocks(account, uses)
+    ignored: list[str] = []
+    blocks = TableFile(found[name], name, table.delimiter).blocks(account, uses, ignored)
+    writer.ignored_columns += [f"{name}:{column}" for column in ignored]
     return ingest_catalogue(blocks, id_name, id_column, columns, account)

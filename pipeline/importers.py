@@ -1,7 +1,7 @@
 """Raw logs into the canonical tables: the first stage.
 
-A source file of events is read once, into an artefact of its own (pipeline/write_events.py); the catalogue is read when
-one of its files changes (pipeline/write_catalogue.py); the tables join them (pipeline/write_tables.py).
+A source file of events is read once, into an artefact of its own (pipeline/event_library.py); the catalogue is read
+when one of its files changes (pipeline/write_catalogue.py); the tables join them (pipeline/write_tables.py).
 """
 
 from collections.abc import Callable
@@ -15,11 +15,12 @@ from pipeline import demo_logs, import_movielens, import_recbole, import_table, 
 from pipeline.artifacts import Artifact, Spec, current, open_artifact
 from pipeline.config import Config
 from pipeline.config_source import SourceConfig
-from pipeline.source_files import SourceFiles, digests
-from pipeline.tables import EVENTS_KIND, EVENTS_VERSION, KIND, VERSION, events_dir
+from pipeline.event_library import EventLibrary, ReadEvents
+from pipeline.outcome import Outcome
+from pipeline.source_files import SourceFiles, check_unchanged, digests
+from pipeline.tables import KIND, VERSION
 from pipeline.write_catalogue import CatalogueWriter
-from pipeline.write_events import EventsWriter, events_folder, write_events
-from pipeline.write_tables import write_tables
+from pipeline.write_tables import previous_tables, write_tables
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Importer:
 
     files: Callable[[SourceConfig], SourceFiles]
     read_catalogue: Callable[[CatalogueWriter, dict[str, Path], SourceConfig], None]
-    read_events: Callable[[EventsWriter, Path, SourceConfig], None]
+    read_events: ReadEvents
 
 
 IMPORTERS = {
@@ -46,14 +47,19 @@ def import_source(config: Config) -> Artifact:
     `below_minimum_rating` and `blank_lines` add up to the `records` of all files. A record is a line, or the lines of
     one quoted CSV value. Exactly equal events are kept.
 
-    Raises: InputError when a file is missing or not what it should be; ConfigError when settings do not fit.
+    Raises: InputError when a file is missing or not what it should be, or too many of its records are bad; ConfigError
+    when settings do not fit.
     """
     source, path = config.source, config.tables_dir
-    found = IMPORTERS[source.format].files(source)
+    importer = IMPORTERS[source.format]
+    found = importer.files(source)
     digest = digests(found)
     catalogue = _catalogue(path.parent / "catalogue", found.catalogue, digest, source)
-    files = tqdm(found.events.items(), desc="event files", unit="file", delay=1.0)
-    events = {name: _events(events_dir(path), name, file, digest[name], source) for name, file in files}
+    library, events = EventLibrary(path, source, previous_tables(path)), {}
+    for name, file in tqdm(found.events.items(), desc="event files", unit="file", delay=1.0):
+        events[name] = library.events(name, file, digest[name], importer.read_events)
+        outcome = Outcome.from_json(name, events[name].counts["outcome"])
+        outcome.check(source.max_rejected_share, events[name].file("rejects.csv"))
     inputs = {f"events/{name}": artifact.fingerprint for name, artifact in events.items()}
     spec = Spec(KIND, VERSION, {"catalogue": catalogue.fingerprint, **inputs}, {"format": source.format})
     return current(path, spec) or write_tables(path, spec, catalogue, events)
@@ -61,39 +67,25 @@ def import_source(config: Config) -> Artifact:
 
 def _catalogue(path: Path, files: dict[str, Path], digest: dict[str, str], source: SourceConfig) -> Artifact:
     """The items and users of the source, read unless they are there."""
-    inputs = {name: digest[name] for name in files}
-    spec = Spec(write_catalogue.KIND, write_catalogue.VERSION, inputs, _catalogue_settings(source))
+    spec = Spec(
+        write_catalogue.KIND, write_catalogue.VERSION, {name: digest[name] for name in files}, _settings(source)
+    )
     if current(path, spec) is None:
         with write_catalogue.write_catalogue(path, spec) as writer:
             IMPORTERS[source.format].read_catalogue(writer, files, source)
-    return open_artifact(path, spec.kind, spec.version)
+            for name, file in files.items():
+                check_unchanged(name, file, digest[name])
+    artifact = open_artifact(path, spec.kind, spec.version)
+    for name, data in artifact.counts["outcomes"].items():
+        outcome = Outcome.from_json(name, data)
+        outcome.check(source.max_rejected_share, artifact.file("rejects.csv"))
+        outcome.require_records()
+    return artifact
 
 
-def _events(folder: Path, name: str, file: Path, digest: str, source: SourceConfig) -> Artifact:
-    """The events of one file, read unless they are there."""
-    settings = _event_settings(source) | {"suffixes": file.suffixes[-2:]}
-    spec = Spec(EVENTS_KIND, EVENTS_VERSION, {"file": digest}, settings)
-    path = folder / events_folder(spec)
-    if current(path, spec) is None:
-        with write_events(path, spec, name, source.partition) as writer:
-            IMPORTERS[source.format].read_events(writer, file, source)
-    return open_artifact(path, spec.kind, spec.version)
-
-
-def _catalogue_settings(source: SourceConfig) -> dict[str, Any]:
+def _settings(source: SourceConfig) -> dict[str, Any]:
     """The settings that items and users depend on."""
     settings: dict[str, Any] = {"format": source.format}
     if source.format == "table":
         settings["table"] = import_table.catalogue_settings(source.table)
     return settings | (demo_logs.settings(source) if source.format == "demo" else {})
-
-
-def _event_settings(source: SourceConfig) -> dict[str, Any]:
-    """The settings that the events of a file depend on."""
-    settings: dict[str, Any] = {"format": source.format, "partition": source.partition}
-    if source.format == "demo":
-        return settings | demo_logs.settings(source)
-    settings["minimum_rating"] = source.minimum_rating
-    if source.format == "table":
-        settings["table"] = import_table.event_settings(source.table)
-    return settings

@@ -46,12 +46,16 @@ def ingest_events(
     minimum_rating: float | None,
     writer: EventsWriter,
 ) -> None:
-    """Write the events of one file. Ratings below the minimum are filtered (`below_minimum_rating`)."""
+    """Write the events of one file. Ratings below the minimum are filtered (`below_minimum_rating`).
+
+    Rejects `timestamp_in_the_future`, later than the writer's limit.
+    """
     for block in blocks:
         sieve = Sieve(len(block))
         users = parse_id(block.columns[columns.user_id], "user_id", sieve)
         items = parse_id(block.columns[columns.item_id], "item_id", sieve)
         times = parse_time(block.columns[columns.timestamp], sieve, columns.time_unit, columns.time_format)
+        writer.reject_future(times, sieve)
         if columns.rating is not None:
             ratings = parse_number(block.columns[columns.rating], "rating", sieve)
             sieve.reject(ratings.is_null().to_numpy(zero_copy_only=False) & sieve.good, "missing_rating")
@@ -78,6 +82,8 @@ def ingest_catalogue(
         for source in fields:
             raw, field = block.columns[source.column], source.field
             columns[field.name] = parse_field(raw, field.name, field.kind, source.separator, sieve)
+            if field.kind == "title":
+                sieve.note(pc.equal(columns[field.name], "").to_numpy(zero_copy_only=False), f"missing_{field.name}")
         parsed.append((block, sieve, pa.table(columns)))
     _reject_duplicates(parsed, id_name)
     kept = [table.take(pa.array(account.settle(block, sieve))) for block, sieve, table in parsed]

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from heapq import nsmallest
+from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
@@ -17,7 +18,9 @@ _CURES = {
     "undecodable_bytes": "convert the file to UTF-8",
     "not_a_json_object": "write one JSON object a line",
     "unparsable_timestamp": "give its strptime format (`source.table.time_format`) if it is not Unix time or ISO 8601",
-    "timestamp_out_of_range": "give the unit of the numbers (`source.table.time_unit`: s, ms, us or ns)",
+    "timestamp_out_of_range": "give the unit of the numbers (`source.table.time_unit`: s, ms, us, ns or auto)",
+    "timestamp_in_the_future": "correct the clock that wrote them; for old or made-up logs set `source.now`",
+    "malformed_quotes": "double the quotes inside quoted values",
 }
 
 
@@ -46,17 +49,30 @@ class Outcome:
         first = nsmallest(FIRST_REJECTS, [*self.first_rejects, *rows], key=lambda row: row[0])
         self.first_rejects = [(line, reason, content[:SHOWN]) for line, reason, content in first]
 
-    def check(self) -> None:
-        """Raise InputError when the file had no usable record at all: it is not what it is said to be."""
-        if self.kept or self.filtered.total() > self.filtered["blank_lines"]:
-            return
-        if not self.first_rejects:
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing usable in the file, and nothing that is just not wanted."""
+        return not self.kept and self.filtered.total() == self.filtered["blank_lines"]
+
+    def require_records(self) -> None:
+        """Raise InputError when the file is empty."""
+        if self.empty:
             raise InputError(f"{self.file} holds no records. Cure: name the file that holds the data")
-        line, reason, content = self.first_rejects[0]
-        cure = _CURES.get(reason, "check that the columns are the ones the configuration names")
+
+    def check(self, max_rejected_share: float, rejects: Path) -> None:
+        """Raise InputError when the share of rejected records, which lie in `rejects`, is larger than that."""
+        bad, records = self.rejected.total(), self.records - self.filtered["blank_lines"]
+        if bad <= max_rejected_share * records:
+            return
+        usable = f"none of its {bad} records is usable" if bad == records else f"{bad} of its {records} records are bad"
+        reasons = ", ".join(f"{reason} {count}" for reason, count in self.rejected.most_common(3))
+        shown = "; ".join(f"line {line} {reason}: {content!r}" for line, reason, content in self.first_rejects)
+        commonest = self.rejected.most_common(1)[0][0]
+        cure = _CURES.get(commonest, "check that the columns are the ones the configuration names")
         raise InputError(
-            f"{self.file}:{line}: none of its {self.rejected.total()} records is usable; the first has `{reason}`: "
-            f"{content!r}. Cure: {cure}"
+            f"{self.file}:{self.first_rejects[0][0]}: {usable} ({bad / records:.1%}, more than the "
+            f"{max_rejected_share:.1%} of `source.max_rejected_share`): {reasons}. The first: {shown}. "
+            f"All of them: {rejects}. Cure: {cure}; or raise `source.max_rejected_share`"
         )
 
     def as_json(self) -> dict[str, Any]:

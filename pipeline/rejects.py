@@ -78,6 +78,7 @@ class Sieve:
         self._filters: list[str] = [""]
         self._rejected = np.zeros(rows, dtype=np.int16)  # index into _reasons, 0 = good
         self._filtered = np.zeros(rows, dtype=np.int16)  # index into _filters
+        self.notes: dict[str, np.ndarray] = {}
 
     @property
     def good(self) -> np.ndarray:
@@ -101,6 +102,11 @@ class Sieve:
             self._filters.append(why)
             self._filtered[unwanted & (self._filtered == 0)] = len(self._filters) - 1
 
+    def note(self, rows: np.ndarray, what: str) -> None:
+        """Note something about the rows where `rows` (bool [n]) that does not speak against them."""
+        if rows.any():
+            self.notes[what] = self.notes.get(what, False) | rows
+
     def rejected(self) -> list[tuple[int, str]]:
         """(row, reason), in row order."""
         return [(row, self._reasons[self._rejected[row]]) for row in np.flatnonzero(~self.good).tolist()]
@@ -110,6 +116,10 @@ class Sieve:
         return Counter(
             {self._filters[code]: int(n) for code, n in zip(*np.unique(codes, return_counts=True), strict=True)}
         )
+
+    def noted(self) -> Counter[str]:
+        """Of the rows kept, how many carry each note."""
+        return +Counter({what: int(rows[self.kept].sum()) for what, rows in self.notes.items()})
 
 
 class Account:
@@ -139,6 +149,7 @@ class Account:
             reasons = [reason for _, reason in verdicts]
             self.reject(list(zip(block.lines[rows].tolist(), reasons, block.content(rows), strict=True)))
         self.outcome.filtered.update(sieve.filtered())
+        self.outcome.noted.update(sieve.noted())
         kept = sieve.kept
         self.outcome.kept += len(kept)
         return kept

@@ -36,6 +36,12 @@ def digests(files: SourceFiles) -> dict[str, str]:
         return {name: _digest(path, progress) for name, path in found.items()}
 
 
+def check_unchanged(name: str, path: Path, digest: str) -> None:
+    """Raise InputError when the content of a file is no longer that of `digest`."""
+    if digests(SourceFiles({}, {name: path}))[name] != digest:
+        raise InputError(f"{name} changed while it was read. Cure: import it when it is complete")
+
+
 def _sizes(files: dict[str, Path]) -> int:
     return sum(path.stat().st_size for path in files.values())
 

@@ -134,7 +134,7 @@ class Tables:
         """
         parts: dict[str, list[Location]] = {}
         for file in self.event_files:
-            artifact = self._open(file)
+            artifact = self.open_events(file)
             for day in file.days:
                 parts.setdefault(day, []).extend(artifact.locations(f"date={day}/"))
         return dict(sorted(parts.items()))
@@ -166,7 +166,8 @@ class Tables:
         )
         return cls(artifact, Schema.from_json(schema), tuple(EventFile(**file) for file in events["files"]))
 
-    def _open(self, file: EventFile) -> Artifact:
+    def open_events(self, file: EventFile) -> Artifact:
+        """The artefact of one of `event_files`. Raises ArtifactError when it is missing, truncated or another."""
         events = open_artifact(events_dir(self.artifact.path) / file.artifact, EVENTS_KIND, EVENTS_VERSION)
         if events.fingerprint != file.fingerprint:
             raise ArtifactError(f"{events.path} is not what {self.artifact.path} was made of. Cure: import again")

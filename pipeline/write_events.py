@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 from pipeline.artifacts import Draft, Spec, create
 from pipeline.config_source import Partition
 from pipeline.event_parts import Days, WholeLog
-from pipeline.rejects import Account, Rejects
+from pipeline.rejects import Account, Rejects, Sieve
 from pipeline.tables import EVENTS
 
 ITEM_COUNTS = "item_counts.parquet"
@@ -29,15 +30,19 @@ _ITEM_COUNTS = pa.schema([("item_id", pa.string()), ("events", pa.int64())])
 class EventsWriter:
     """Takes the events of one source file, in any number of pieces. Use `write_events`.
 
-    `account` keeps the file's accounts; `ignored_columns` names the columns that an importer left out.
+    `account` keeps the file's accounts; `ignored_columns` names the columns that an importer left out. `limit` is the
+    Unix second after which events are in the future.
     """
 
-    def __init__(self, draft: Draft, file: str, partition: Partition) -> None:
+    def __init__(self, draft: Draft, file: str, partition: Partition, limit: int) -> None:
         self._draft = draft
         self._rejects = Rejects(draft.dir / "rejects.csv")
         self._parts = Days(draft.dir) if partition == "day" else WholeLog(draft.dir)
+        self._limit = limit
         self._items = _ItemCounts()
         self._events = 0
+        self._before: int | None = None
+        self._earliest_future: int | None = None
         self._span: tuple[int, int] | None = None
         self.account = Account(file, self._rejects)
         self.ignored_columns: list[str] = []
@@ -46,16 +51,27 @@ class EventsWriter:
         """Append events (columns of EVENTS)."""
         if events.num_rows == 0:
             return
-        times = pc.min_max(events["timestamp"]).as_py()
-        first, last = self._span or (times["min"], times["max"])
-        self._span = min(first, times["min"]), max(last, times["max"])
+        times = events["timestamp"].to_numpy()
+        first, last = self._span or (int(times[0]), int(times[0]))
+        self._span = min(first, int(times.min())), max(last, int(times.max()))
+        earlier = np.diff(times, prepend=times[0] if self._before is None else self._before) < 0
+        self.account.outcome.noted["out_of_order"] += int(earlier.sum())
+        self._before = int(times[-1])
         self._events += events.num_rows
         self._items.add(events["item_id"])
         self._parts.add(events.cast(EVENTS))
 
+    def reject_future(self, times: pa.Array, sieve: Sieve) -> None:
+        """Reject events, int64 [n] Unix seconds, that are later than the limit: `timestamp_in_the_future`."""
+        seconds = times.to_numpy()
+        future = (seconds > self._limit) & sieve.good
+        if future.any():
+            earliest = int(seconds[future].min())
+            self._earliest_future = min(earliest, self._earliest_future or earliest)
+            sieve.reject(future, "timestamp_in_the_future")
+
     def finish(self) -> None:
-        """Write what is held, and the counts. Raises InputError when the file is not good enough."""
-        self.account.outcome.check()
+        """Write what is held, and the counts."""
         self._parts.finish()
         pq.write_table(self._items.total(), self._draft.dir / ITEM_COUNTS)
         first, last = self._span or (None, None)
@@ -63,6 +79,7 @@ class EventsWriter:
             "events": self._events,
             "first_event": first,
             "last_event": last,
+            "earliest_future": self._earliest_future,
             "outcome": self.account.outcome.as_json(),
             "ignored_columns": self.ignored_columns,
         }
@@ -106,8 +123,8 @@ def events_folder(spec: Spec) -> str:
 
 
 @contextmanager
-def write_events(path: Path, spec: Spec, file: str, partition: Partition) -> Iterator[EventsWriter]:
+def write_events(path: Path, spec: Spec, file: str, partition: Partition, limit: int) -> Iterator[EventsWriter]:
     """Write the events artefact of `file`; it becomes visible when the block ends well."""
-    with create(path, spec) as draft, EventsWriter(draft, file, partition) as writer:
+    with create(path, spec) as draft, EventsWriter(draft, file, partition, limit) as writer:
         yield writer
         writer.finish()

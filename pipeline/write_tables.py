@@ -54,6 +54,9 @@ def previous_tables(path: Path) -> Tables | None:
 def _check_events(events: Mapping[str, Artifact]) -> None:
     if any(artifact.counts["events"] for artifact in events.values()):
         return
+    outcomes = [Outcome.from_json(name, artifact.counts["outcome"]) for name, artifact in events.items()]
+    if all(outcome.empty for outcome in outcomes):
+        outcomes[0].require_records()
     raise InputError("no event is left. Cure: lower `source.minimum_rating`, or name files that hold events")
 
 
@@ -99,10 +102,10 @@ def _copy_rejects(draft: Draft, catalogue: Artifact, events: Mapping[str, Artifa
 
 
 def _counts(catalogue: Artifact, events: Mapping[str, Artifact], files: Iterable[EventFile]) -> dict[str, Any]:
-    outcomes = [Outcome.from_json(name, data) for name, data in catalogue.counts["outcomes"].items()]
-    outcomes += [Outcome.from_json(name, artifact.counts["outcome"]) for name, artifact in events.items()]
+    of_events = [Outcome.from_json(name, artifact.counts["outcome"]) for name, artifact in events.items()]
+    outcomes = [Outcome.from_json(name, data) for name, data in catalogue.counts["outcomes"].items()] + of_events
     counts = [artifact.counts for artifact in events.values() if artifact.counts["events"]]
-    rejected: Counter[str] = sum((outcome.rejected for outcome in outcomes), Counter())
+    filtered = _sum(outcome.filtered for outcome in outcomes)
     return {
         "items": catalogue.counts["items"],
         "users": catalogue.counts["users"],
@@ -110,12 +113,32 @@ def _counts(catalogue: Artifact, events: Mapping[str, Artifact], files: Iterable
         "events_without_catalogue_item": sum(file.outside_catalogue for file in files),
         "first_event": _iso(min(count["first_event"] for count in counts)),
         "last_event": _iso(max(count["last_event"] for count in counts)),
-        "records": {outcome.file: outcome.records for outcome in outcomes if outcome.records},
-        "rejected": dict(sorted(rejected.items())),
-        "below_minimum_rating": sum(outcome.filtered["below_minimum_rating"] for outcome in outcomes),
-        "blank_lines": sum(outcome.filtered["blank_lines"] for outcome in outcomes),
-        "ignored_columns": catalogue.counts["ignored_columns"],
+        "records": {outcome.file: outcome.records for outcome in outcomes},
+        "rejected": _sum(outcome.rejected for outcome in outcomes),
+        "below_minimum_rating": filtered.get("below_minimum_rating", 0),
+        "blank_lines": filtered.get("blank_lines", 0),
+        "noted": _sum(outcome.noted for outcome in outcomes),
+        "empty_files": sum(outcome.empty for outcome in of_events),
+        "repeated_files": len(events) - len({artifact.path for artifact in events.values()}),
+        "ignored_columns": [*catalogue.counts["ignored_columns"], *_ignored(events)],
     }
+
+
+def _sum(counters: Iterable[Counter[str]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for counter in counters:
+        total += counter
+    return dict(sorted(total.items()))
+
+
+def _ignored(events: Mapping[str, Artifact]) -> list[str]:
+    """The columns that were not read, each with the first file that has it and how many more do."""
+    files: dict[str, list[str]] = {}
+    for name, artifact in events.items():
+        for column in artifact.counts["ignored_columns"]:
+            files.setdefault(column, []).append(name)
+    more = {column: f" (and {len(names) - 1} more files)" * (len(names) > 1) for column, names in files.items()}
+    return [f"{names[0]}:{column}{more[column]}" for column, names in files.items()]
 
 
 def _iso(seconds: int) -> str:

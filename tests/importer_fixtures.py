@@ -12,12 +12,17 @@ from pipeline.tables import Tables
 
 
 def import_files(folder: Path, files: dict[str, str | bytes], **source: Any) -> Tables:
-    """Write the raw files under `folder`, import them with the `source` section, return the tables."""
+    """Write the raw files under `folder`, import them with the `source` section, return the tables.
+
+    Some good rows among many bad ones will do, unless `max_rejected_share` says otherwise.
+    """
     raw = folder / "raw"
     raw.mkdir(exist_ok=True, parents=True)
     for name, content in files.items():
         (raw / name).write_bytes(content.encode() if isinstance(content, str) else content)
-    return import_config({"workdir": str(folder / "work"), "source": {"path": str(raw), **source}})
+    return import_config(
+        {"workdir": str(folder / "work"), "source": {"path": str(raw), "max_rejected_share": 0.99, **source}}
+    )
 
 
 def import_config(config: dict[str, Any]) -> Tables:

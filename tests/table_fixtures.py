@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from pipeline import write_catalogue
 from pipeline.artifacts import Artifact, Spec, open_artifact
+from pipeline.columns import TIME_END
 from pipeline.config_source import Partition
 from pipeline.tables import EVENTS_KIND, EVENTS_VERSION, KIND, VERSION, Schema, Tables, events_dir
 from pipeline.write_events import events_folder, write_events
@@ -38,7 +39,7 @@ def make_events(folder: Path, name: str, events: pa.Table | Sequence[pa.Table], 
     pieces = [events] if isinstance(events, pa.Table) else events
     digest = hashlib.sha256(repr(pa.concat_tables(pieces).to_pydict()).encode()).hexdigest()
     spec = Spec(EVENTS_KIND, EVENTS_VERSION, {"file": digest}, {"partition": partition})
-    with write_events(folder / events_folder(spec), spec, name, partition) as writer:
+    with write_events(folder / events_folder(spec), spec, name, partition, limit=TIME_END) as writer:
         for piece in pieces:
             writer.account.outcome.kept += len(piece)
             writer.add(piece)

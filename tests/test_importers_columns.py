@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.columns import parse_id, parse_multi, parse_number, parse_text, parse_time
+from pipeline.columns import FINE_TIME_START, TIME_END, parse_id, parse_multi, parse_number, parse_text, parse_time
 from pipeline.errors import ConfigError, InputError
 from pipeline.rejects import Sieve
 
@@ -48,12 +48,35 @@ def test_a_strptime_format_reads_what_strftime_wrote(moments: list[datetime], ti
     assert (got, bad) == (expected, {})
 
 
-@given(st.lists(st.integers(0, 4_102_444_799), max_size=9), st.sampled_from([("s", 1), ("ms", 10**3), ("ns", 10**9)]))
-def test_numbers_count_units_as_text_and_as_integers(seconds: list[int], unit: tuple[str, int]) -> None:
-    name, factor = unit
-    numbers = [s * factor + factor // 2 for s in seconds]
+UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+
+@given(st.lists(st.integers(FINE_TIME_START, TIME_END - 1), max_size=9), st.sampled_from(list(UNITS)))
+def test_numbers_count_units_as_text_and_as_integers(seconds: list[int], unit: str) -> None:
+    numbers = [s * UNITS[unit] + UNITS[unit] // 2 for s in seconds]
     for column in (pa.array(numbers, pa.int64()), pa.array([str(n) for n in numbers], pa.string())):
-        assert times(column, unit=name) == (seconds, {})
+        assert times(column, unit=unit) == (seconds, {})
+
+
+@given(st.lists(st.tuples(st.integers(FINE_TIME_START, TIME_END - 1), st.sampled_from(list(UNITS))), max_size=9))
+def test_mixed_units_are_told_apart_by_magnitude(moments: list[tuple[int, str]]) -> None:
+    numbers = [second * UNITS[unit] for second, unit in moments]
+    columns = (pa.array(numbers, pa.int64()), pa.array([f"{n}.0" for n in numbers], pa.string()))
+    for column in columns:
+        sieve = Sieve(len(moments))
+        assert parse_time(column, sieve, unit="auto").to_pylist() == [second for second, _ in moments]
+        units = [unit for _, unit in moments]
+        assert sieve.noted() == {f"time_in_{unit}": units.count(unit) for unit in UNITS if unit in units}
+
+
+@given(st.integers(FINE_TIME_START, TIME_END - 1), st.permutations(list(UNITS)))
+def test_a_number_of_another_unit_than_the_one_given_is_out_of_range(second: int, units: list[str]) -> None:
+    is_in, given_unit = units[:2]
+    assert times(pa.array([second * UNITS[is_in]]), unit=given_unit)[1] == {0: "timestamp_out_of_range"}
+
+
+def test_a_number_that_fits_no_unit_is_out_of_range() -> None:
+    assert times(pa.array([9_999_999_999, -1]), unit="auto")[1] == dict.fromkeys(range(2), "timestamp_out_of_range")
 
 
 @pytest.mark.parametrize(

@@ -145,10 +145,10 @@ def test_several_event_files_by_a_pattern_in_name_order(tmp_path: Path) -> None:
 
 
 def test_units_formats_and_delimiters_are_configurable(tmp_path: Path) -> None:
-    files = {"events.csv": b"uid;gid;at\nu;g;1500\n", "items.csv": b"gid;name;tags;year;maker\ng;n;a,b;1;m\n"}
+    files = {"events.csv": b"uid;gid;at\nu;g;1200000001500\n", "items.csv": b"gid;name;tags;year;maker\ng;n;a,b;1;m\n"}
     files["users.csv"] = b"id;age\nu;1\n"
     tables = import_tables(tmp_path, ".csv", files, table={"delimiter": ";", "time_unit": "ms"})
-    assert events_of(tables) == [("u", "g", 1)]
+    assert events_of(tables) == [("u", "g", 1_200_000_001)]
     files["events.csv"] = b"uid;gid;at\nu;g;31.12.1999 23:59\n"
     tables = import_tables(tmp_path, ".csv", files, table={"delimiter": ";", "time_format": "%d.%m.%Y %H:%M"})
     assert events_of(tables) == [("u", "g", 946684740)]
@@ -190,7 +190,9 @@ def test_missing_columns_are_named_with_the_nearest(
         (".parquet", b"uid,gid,at\nu,g,1\n", r"events\.parquet is not readable Parquet.*Cure"),
         (".parquet", encode(EVENTS, ".parquet")[:-20], r"events\.parquet is not readable Parquet"),
         (".jsonl", b"uid,gid,at\nu,g,1\n", r"events\.jsonl:1: no column `uid`"),
-        (".jsonl", b"", r"events\.jsonl:1: no column"),
+        (".jsonl", b"", r"events\.jsonl holds no records"),
+        (".parquet", b"", r"events\.parquet holds no records"),
+        (".csv", b"", r"events\.csv holds no records"),
         (".csv", encode(EVENTS, ".parquet"), r"events\.csv:1: "),
         (".csv", b"uid;gid;at;stars\nu;g;1;1\n", r"events\.csv:1: there is one column only.*delimiter.*';'"),
         (".csv", b"uid,gid,at,at\nu,g,1,1\n", r"events\.csv:1: the column `at` is there twice"),
