@@ -14,6 +14,7 @@ from pipeline.errors import ArtifactError
 from pipeline.event_parts import DAY_SECONDS
 from pipeline.source_files import check_unchanged
 from pipeline.split import parse_time
+from pipeline.storage import Location
 from pipeline.tables import EVENTS_KIND, EVENTS_VERSION, Tables, events_dir
 from pipeline.write_events import EventsWriter, events_folder, write_events
 
@@ -29,7 +30,7 @@ class EventLibrary:
     file at that moment gives; those of `previous`, the tables so far, serve wherever the moment makes no difference.
     """
 
-    def __init__(self, tables: Path, source: SourceConfig, previous: Tables | None) -> None:
+    def __init__(self, tables: Location, source: SourceConfig, previous: Tables | None) -> None:
         self._folder, self._source, self._previous = events_dir(tables), source, previous
         now = time.time() if source.now is None else parse_time(source.now, "source.now")
         self._limit = int(now + source.max_future_days * DAY_SECONDS)

@@ -18,6 +18,7 @@ from pipeline.config_source import SourceConfig
 from pipeline.event_library import EventLibrary, ReadEvents
 from pipeline.outcome import Outcome
 from pipeline.source_files import SourceFiles, check_unchanged, digests
+from pipeline.storage import Location
 from pipeline.tables import KIND, VERSION
 from pipeline.write_catalogue import CatalogueWriter
 from pipeline.write_tables import previous_tables, write_tables
@@ -65,7 +66,7 @@ def import_source(config: Config) -> Artifact:
     return current(path, spec) or write_tables(path, spec, catalogue, events)
 
 
-def _catalogue(path: Path, files: dict[str, Path], digest: dict[str, str], source: SourceConfig) -> Artifact:
+def _catalogue(path: Location, files: dict[str, Path], digest: dict[str, str], source: SourceConfig) -> Artifact:
     """The items and users of the source, read unless they are there."""
     spec = Spec(
         write_catalogue.KIND, write_catalogue.VERSION, {name: digest[name] for name in files}, _settings(source)

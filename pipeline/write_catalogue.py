@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import TracebackType
 
 import pyarrow as pa
@@ -12,6 +11,7 @@ import pyarrow.parquet as pq
 from pipeline.artifacts import Draft, Spec, create
 from pipeline.event_parts import ROW_GROUP
 from pipeline.rejects import Account, Rejects
+from pipeline.storage import Location
 from pipeline.tables import Schema
 
 KIND, VERSION = "catalogue", 1
@@ -58,7 +58,7 @@ class CatalogueWriter:
 
 
 @contextmanager
-def write_catalogue(path: Path, spec: Spec) -> Iterator[CatalogueWriter]:
+def write_catalogue(path: Location, spec: Spec) -> Iterator[CatalogueWriter]:
     """Write the catalogue artefact; it becomes visible when the block ends well."""
     with create(path, spec) as draft, CatalogueWriter(draft) as writer:
         yield writer

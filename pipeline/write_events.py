@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import TracebackType
 
 import numpy as np
@@ -20,6 +19,7 @@ from pipeline.artifacts import Draft, Spec, create
 from pipeline.config_source import Partition
 from pipeline.event_parts import Days, WholeLog
 from pipeline.rejects import Account, Rejects, Sieve
+from pipeline.storage import Location
 from pipeline.tables import EVENTS
 
 ITEM_COUNTS = "item_counts.parquet"
@@ -123,7 +123,7 @@ def events_folder(spec: Spec) -> str:
 
 
 @contextmanager
-def write_events(path: Path, spec: Spec, file: str, partition: Partition, limit: int) -> Iterator[EventsWriter]:
+def write_events(path: Location, spec: Spec, file: str, partition: Partition, limit: int) -> Iterator[EventsWriter]:
     """Write the events artefact of `file`; it becomes visible when the block ends well."""
     with create(path, spec) as draft, EventsWriter(draft, file, partition, limit) as writer:
         yield writer

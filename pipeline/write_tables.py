@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,11 +16,12 @@ from pipeline.artifacts import Artifact, Draft, Spec, create, open_artifact
 from pipeline.errors import ArtifactError, InputError
 from pipeline.outcome import Outcome
 from pipeline.rejects import Rejects
+from pipeline.storage import Location, remove, subfolders
 from pipeline.tables import KIND, VERSION, EventFile, Tables, events_dir
 from pipeline.write_events import ITEM_COUNTS
 
 
-def write_tables(path: Path, spec: Spec, catalogue: Artifact, events: Mapping[str, Artifact]) -> Artifact:
+def write_tables(path: Location, spec: Spec, catalogue: Artifact, events: Mapping[str, Artifact]) -> Artifact:
     """Publish the tables of a catalogue and the events of source files (name -> artefact in `events_dir(path)`).
 
     Then remove the events that neither these tables nor those before them name: a reader that opened the tables a
@@ -43,7 +43,7 @@ def write_tables(path: Path, spec: Spec, catalogue: Artifact, events: Mapping[st
     return open_artifact(path, KIND, VERSION)
 
 
-def previous_tables(path: Path) -> Tables | None:
+def previous_tables(path: Location) -> Tables | None:
     """The tables at `path`; None when there are none that this code reads."""
     try:
         return Tables.read(path)
@@ -145,9 +145,9 @@ def _iso(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _remove_unnamed(folder: Path, files: Iterable[EventFile]) -> None:
+def _remove_unnamed(folder: Location, files: Iterable[EventFile]) -> None:
     """Remove the events in `folder` that none of `files` names."""
     named = {file.artifact for file in files}
-    for path in folder.iterdir():
+    for path in subfolders(folder, ""):
         if path.name not in named:
-            shutil.rmtree(path, ignore_errors=True)
+            remove(path)
