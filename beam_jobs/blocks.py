@@ -110,10 +110,12 @@ def row_groups(paths: Iterable[Location]) -> list[tuple[str, int]]:
     return [(str(path), group) for path, of in zip(paths, footers, strict=True) for group in range(of.num_row_groups)]
 
 
-def read_row_group(source: tuple[str, int], strings: list[str] | None = None) -> pa.Table:
-    """One row group; the columns named in `strings` come dictionary-encoded with int32 codes."""
+def read_row_group(
+    source: tuple[str, int], strings: list[str] | None = None, columns: list[str] | None = None
+) -> pa.Table:
+    """One row group, or some columns of it; those named in `strings` come dictionary-encoded with int32 codes."""
     path, group = source
-    table = open_parquet(path, strings or []).read_row_group(group)
+    table = open_parquet(path, strings or []).read_row_group(group, columns)
     for name in strings or []:
         if not pa.types.is_dictionary(table[name].type):
             table = table.set_column(table.column_names.index(name), name, table[name].dictionary_encode())
@@ -130,12 +132,49 @@ def sum_by_key(keys: np.ndarray, values: np.ndarray | None = None) -> tuple[np.n
         keys = np.sort(keys)
         starts = run_starts(keys)
         return keys[starts], np.diff(starts, append=len(keys))
-    order = order_by(keys)
-    keys = keys[order]
+    if values.dtype.kind == "f":
+        order = order_by(keys)
+        keys, values = keys[order], values[order]
+    else:
+        keys, values = sorted_columns(keys, values)
     starts = run_starts(keys)
     wide = np.float64 if values.dtype.kind == "f" else np.int64
-    sums = np.add.reduceat(values[order], starts, dtype=wide) if len(keys) else np.zeros(0, wide)
+    sums = np.add.reduceat(values, starts, dtype=wide) if len(keys) else np.zeros(0, wide)
     return keys[starts], sums
+
+
+def sorted_columns(*columns: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Rows of integers >= 0, sorted by the first column, then the second, ...: int64 [n] each.
+
+    Where they fit, the columns are packed into one int64 that is sorted in place: numpy sorts those ten times faster
+    than it sorts indices, and no row has to be fetched afterwards.
+    """
+    widths = [int(column.max(initial=0)).bit_length() for column in columns]
+    if sum(widths) > 63:
+        order = np.lexsort(columns[::-1])
+        return tuple(column[order].astype(np.int64) for column in columns)
+    packed = columns[0].astype(np.int64)
+    for column, width in zip(columns[1:], widths[1:], strict=True):
+        packed <<= width
+        packed |= column
+    packed.sort()
+    unpacked = []
+    for width in widths[:0:-1]:
+        unpacked.append(packed & ((1 << width) - 1))
+        packed >>= width
+    return packed, *unpacked[::-1]
+
+
+def distinct(keys: np.ndarray) -> np.ndarray:
+    """The different values of integers >= 0, ascending: int64. (np.unique hashes, ten times slower.)"""
+    keys = np.sort(keys)
+    return keys[run_starts(keys)]
+
+
+def first_rows(keys: np.ndarray) -> np.ndarray:
+    """The rows where each of some integers >= 0 appears first, ascending: int64."""
+    sorted_keys, rows = sorted_columns(keys, np.arange(len(keys)))
+    return np.sort(rows[run_starts(sorted_keys)])
 
 
 def run_starts(keys: np.ndarray) -> np.ndarray:

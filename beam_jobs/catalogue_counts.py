@@ -84,7 +84,7 @@ class ValueSets:
         row, codes = row[codes != missing], codes[codes != missing]
         empty = np.flatnonzero(np.bincount(row, minlength=len(listed)) == 0)
         row, codes = np.concatenate((row, empty)), np.concatenate((codes, np.full(len(empty), missing)))
-        keys = np.unique(row * len(encoded.dictionary) + codes)
+        keys = blocks.distinct(row * len(encoded.dictionary) + codes)
         row, codes = np.divmod(keys, len(encoded.dictionary))
         return cls(codes, np.bincount(row, minlength=len(listed)), encoded.dictionary)
 

@@ -22,14 +22,13 @@ from pipeline.artifacts import Artifact, Spec, create, current, open_artifact
 from pipeline.catalogue import MISSING, Vocabularies, item_table
 from pipeline.config import Config, SessionConfig
 from pipeline.errors import ConfigError, nearest
-from pipeline.split import order_by
 from pipeline.storage import Location
 from pipeline.tables import Tables
 
 KIND, VERSION = "session_cooccurrence", 1
 SCHEMA = pa.schema([("item", pa.int32()), ("neighbours", pa.list_(pa.int32())), ("weights", pa.list_(pa.float32()))])
 SECONDS_A_DAY = 86_400
-PAIRS_AT_ONCE = 4_000_000
+PAIRS_AT_ONCE = 2_000_000
 """Bounds the memory of a worker: a session of 200 items has 20,000 pairs."""
 
 # ---- kernels
@@ -54,7 +53,7 @@ def distinct_items(session: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, 
     """(session, item) without unknown items and repeats, in the order of first appearance. session: ascending."""
     session, items = session[items > 0], items[items > 0]
     keys = session * (1 + items.max(initial=0)) + items
-    first = np.sort(np.unique(keys, return_index=True)[1])
+    first = blocks.first_rows(keys)
     return session[first], items[first]
 
 
@@ -123,17 +122,28 @@ def same_category(column: np.ndarray, missing: int, a: np.ndarray, b: np.ndarray
 
 def rank_neighbours(item: np.ndarray, neighbour: np.ndarray, weight: np.ndarray, top_n: int) -> pa.Table:
     """The `top_n` heaviest neighbours of each item (SCHEMA), by weight, largest first, then by index."""
-    lightness = len(weight) - np.searchsorted(np.unique(weight), weight)
-    order = order_by(item, lightness, neighbour)
-    order = order[positions(item[order]) < top_n]
-    starts = blocks.run_starts(item[order])
-    offsets = pa.array(np.append(starts, len(order)), pa.int32())
+    levels = _levels(weight)
+    item, lightness, neighbour = blocks.sorted_columns(
+        item, len(levels) - 1 - np.searchsorted(levels, weight), neighbour
+    )
+    heaviest = positions(item) < top_n
+    item, lightness, neighbour = item[heaviest], lightness[heaviest], neighbour[heaviest]
+    starts = blocks.run_starts(item)
+    offsets = pa.array(np.append(starts, len(item)), pa.int32())
     columns = [
-        pa.array(item[order][starts], pa.int32()),
-        pa.ListArray.from_arrays(offsets, pa.array(neighbour[order], pa.int32())),
-        pa.ListArray.from_arrays(offsets, pa.array(weight[order], pa.float32())),
+        pa.array(item[starts], pa.int32()),
+        pa.ListArray.from_arrays(offsets, pa.array(neighbour, pa.int32())),
+        pa.ListArray.from_arrays(offsets, pa.array(levels[len(levels) - 1 - lightness], pa.float32())),
     ]
     return pa.table(columns, schema=SCHEMA)
+
+
+def _levels(weight: np.ndarray) -> np.ndarray:
+    """The different weights, ascending: float64 [L]. Counts take few values, which need no sort to be found."""
+    whole = weight.astype(np.int64)
+    if len(weight) and whole.max() < len(weight) and np.array_equal(whole, weight):
+        return np.flatnonzero(np.bincount(whole)).astype(np.float64)
+    return np.unique(weight)
 
 
 # ---- Beam
@@ -157,6 +167,7 @@ class CountPairs(beam.DoFn):
         for keys, weight in pair_keys(session[inside], items[inside], self.size, weights):
             a, b, summed = count_pairs(keys, self.size, weight)
             item, neighbour = np.concatenate((a, b)).astype(np.int32), np.concatenate((b, a)).astype(np.int32)
+            summed = summed.astype(np.int32 if weight is None else np.float64)
             table = pa.table({"item": item, "neighbour": neighbour, "weight": np.concatenate((summed, summed))})
             yield from blocks.split(table, item % self.partitions, self.partitions)
 

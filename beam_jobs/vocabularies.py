@@ -90,7 +90,7 @@ def split_values(counted: pa.Table, catalogue: bool, partitions: int) -> Iterato
 
 def catalogue_items(source: tuple[str, int], partitions: int) -> Iterator[tuple[int, bytes]]:
     """One row group of the items table -> its ids, with no event yet."""
-    ids = blocks.read_row_group(source)["item_id"].cast(pa.string())
+    ids = blocks.read_row_group(source, columns=["item_id"])["item_id"].cast(pa.string())
     counted = pa.table({"value": ids, "count": np.zeros(len(ids), dtype=np.int64)})
     yield from split_values(counted, catalogue=True, partitions=partitions)
 

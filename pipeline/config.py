@@ -66,7 +66,7 @@ class TitleConfig(Section):
 class PrepareConfig(Section):
     """The Beam jobs."""
 
-    partitions: PositiveInt = 4
+    partitions: PositiveInt = 8
     """Parts that users, items and titles are cut into by hash: a worker holds one at a time."""
     days: PositiveInt | None = None
     """Count the last so many days of the log; None counts all. Needs `source.partition: day`."""
