@@ -21,7 +21,7 @@ from pipeline.source_files import SourceFiles, check_unchanged, digests
 from pipeline.storage import Location
 from pipeline.tables import KIND, VERSION
 from pipeline.write_catalogue import CatalogueWriter
-from pipeline.write_tables import previous_tables, write_tables
+from pipeline.write_tables import previous_tables, remove_unnamed_events, write_tables
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,9 @@ def import_source(config: Config) -> Artifact:
         outcome.check(source.max_rejected_share, events[name].file("rejects.csv"))
     inputs = {f"events/{name}": artifact.fingerprint for name, artifact in events.items()}
     spec = Spec(KIND, VERSION, {"catalogue": catalogue.fingerprint, **inputs}, {"format": source.format})
-    return current(path, spec) or write_tables(path, spec, catalogue, events)
+    tables = current(path, spec) or write_tables(path, spec, catalogue, events)
+    remove_unnamed_events(path)
+    return tables
 
 
 def _catalogue(path: Location, files: dict[str, Path], digest: dict[str, str], source: SourceConfig) -> Artifact:

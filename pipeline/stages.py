@@ -39,6 +39,9 @@ def _export(config: Config) -> list[Artifact]:
     return [export(config)]
 
 
+MOST_TOLD = 8
+"""A count with more parts than this (records of a month's files) is told as their sum."""
+
 STAGES: dict[str, Callable[[Config], list[Artifact]]] = {
     "import": _import,
     "prepare": _prepare,
@@ -108,6 +111,8 @@ def _counted(artifact: Artifact) -> str:
     told = ""
     for name, value in artifact.counts.items():
         inner = value if isinstance(value, dict) else {"": value}
+        if len(inner) > MOST_TOLD:
+            inner = {"": sum(number for number in inner.values() if isinstance(number, int | float))}
         for reason, number in inner.items():
             if isinstance(number, int | float) and number:
                 told += f", {' '.join(f'{name} {reason}'.split()).replace('_', ' ')} {number:,}"

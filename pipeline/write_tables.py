@@ -4,6 +4,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -16,16 +17,13 @@ from pipeline.artifacts import Artifact, Draft, Spec, create, open_artifact
 from pipeline.errors import ArtifactError, InputError
 from pipeline.outcome import Outcome
 from pipeline.rejects import Rejects
-from pipeline.storage import Location, remove, subfolders
+from pipeline.storage import Location, read_text, remove, subfolders
 from pipeline.tables import KIND, VERSION, EventFile, Tables, events_dir
 from pipeline.write_events import ITEM_COUNTS
 
 
 def write_tables(path: Location, spec: Spec, catalogue: Artifact, events: Mapping[str, Artifact]) -> Artifact:
     """Publish the tables of a catalogue and the events of source files (name -> artefact in `events_dir(path)`).
-
-    Then remove the events that neither these tables nor those before them name: a reader that opened the tables a
-    moment ago can finish, and a killed import leaves the events of the tables that stay.
 
     Raises: InputError when no event is left.
     """
@@ -39,8 +37,22 @@ def write_tables(path: Location, spec: Spec, catalogue: Artifact, events: Mappin
         (draft.dir / "events.json").write_text(json.dumps(document, indent=1), encoding="utf-8")
         _copy_rejects(draft, catalogue, events)
         draft.counts |= _counts(catalogue, events, files)
-    _remove_unnamed(events_dir(path), [*files, *(previous.event_files if previous else ())])
     return open_artifact(path, KIND, VERSION)
+
+
+def remove_unnamed_events(path: Location) -> None:
+    """Remove the events that neither the tables at `path` nor those before them name.
+
+    To be called once the tables are published: a killed import then leaves the events of the tables that stay, and a
+    reader that opened the tables before can finish.
+    """
+    named: set[str] = set()
+    for run in subfolders(path, "run="):
+        with suppress(FileNotFoundError, ValueError):  # missing, or cut off in the middle: of a killed import
+            named |= {file["artifact"] for file in json.loads(read_text(run / "events.json"))["files"]}
+    for folder in subfolders(events_dir(path), ""):
+        if folder.name not in named:
+            remove(folder)
 
 
 def previous_tables(path: Location) -> Tables | None:
@@ -137,17 +149,9 @@ def _ignored(events: Mapping[str, Artifact]) -> list[str]:
     for name, artifact in events.items():
         for column in artifact.counts["ignored_columns"]:
             files.setdefault(column, []).append(name)
-    more = {column: f" (and {len(names) - 1} more files)" * (len(names) > 1) for column, names in files.items()}
+    more = {column: f" (and {len(names) - 1} more)" * (len(names) > 1) for column, names in files.items()}
     return [f"{names[0]}:{column}{more[column]}" for column, names in files.items()]
 
 
 def _iso(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _remove_unnamed(folder: Location, files: Iterable[EventFile]) -> None:
-    """Remove the events in `folder` that none of `files` names."""
-    named = {file.artifact for file in files}
-    for path in subfolders(folder, ""):
-        if path.name not in named:
-            remove(path)
