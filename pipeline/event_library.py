@@ -53,14 +53,17 @@ class EventLibrary:
         if source.format == "demo":
             return Spec(EVENTS_KIND, EVENTS_VERSION, {"file": digest}, settings | demo_logs.settings(source))
         settings |= {"suffixes": file.suffixes[-2:], "minimum_rating": source.minimum_rating}
-        settings |= {"max_future_days": source.max_future_days, "limit": self._limit if source.now else None}
+        settings |= {
+            "max_future_days": source.max_future_days,
+            "limit": self._limit if source.now is not None else None,
+        }
         if source.format == "table":
             settings["table"] = import_table.event_settings(source.table)
         return Spec(EVENTS_KIND, EVENTS_VERSION, {"file": digest}, settings)
 
     def _same_at_another_moment(self, spec: Spec) -> Artifact | None:
         """Events of the previous tables that another limit would give as well: none lies between the two."""
-        artifact = self._known.get(_but_for_limit(spec.as_json())) if spec.config.get("limit") else None
+        artifact = self._known.get(_but_for_limit(spec.as_json())) if _was_given(spec.config) else None
         if artifact is None:
             return None
         last, future = artifact.counts["last_event"], artifact.counts["earliest_future"]
@@ -76,9 +79,14 @@ class EventLibrary:
         for file in self._previous.event_files:
             with suppress(ArtifactError):
                 artifact = self._previous.open_events(file)
-                if artifact.config.get("limit"):
+                if _was_given(artifact.config):
                     known[_but_for_limit(artifact.manifest["spec"])] = artifact
         return known
+
+
+def _was_given(settings: dict[str, Any]) -> bool:
+    """Whether events were read with `source.now`."""
+    return settings.get("limit") is not None
 
 
 def _but_for_limit(spec: dict[str, Any]) -> str:

@@ -200,6 +200,19 @@ def test_ids_of_any_type_become_the_same_text() -> None:
         assert parse_id(column, "user_id", Sieve(1)).to_pylist() == ["12"]
 
 
+@given(st.lists(st.text(max_size=12), max_size=6))
+def test_text_is_clean_once_it_was_read(values: list[str]) -> None:
+    def read(texts: list[str]) -> list[str]:
+        return parse_text(pa.array(texts, pa.string()), "title", Sieve(len(texts))).to_pylist()
+
+    texts = read(values)
+    assert read(texts) == texts
+    left_out = {*map(chr, range(32)), *map(chr, range(127, 160)), "\ufeff"}
+    for value, text in zip(values, texts, strict=True):
+        assert not left_out & set(text)
+        assert [c for c in text if not c.isspace()] == [c for c in value if not c.isspace() and c not in left_out]
+
+
 def test_ids_that_are_none_are_rejected() -> None:
     sieve = Sieve(4)
     parse_id(pa.array([1.5, 2.0**60, math.nan, math.inf]), "user_id", sieve)

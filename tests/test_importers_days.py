@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from importer_fixtures import assert_nothing_lost, events_of, import_files, rejects_of
+from importer_fixtures import assert_nothing_lost, events_of, import_config, import_files, rejects_of
 
 from pipeline import write_tables
 from pipeline.artifacts import open_artifact
@@ -47,6 +47,13 @@ def test_events_are_kept_by_utc_date(tmp_path: Path) -> None:
     assert_nothing_lost(tables)
     with pytest.raises(KeyError):
         tables.day_fingerprint("1970-01-04")
+
+
+def test_generated_logs_are_kept_by_date_too(tmp_path: Path) -> None:
+    demo = {"users": 50, "items": 60, "events": 500, "days": 5}
+    tables = import_config({"workdir": str(tmp_path), "source": {"partition": "day", "demo": demo}})
+    assert list(tables.days) == [f"2024-01-0{day}" for day in range(1, 6)]
+    assert len(events_of(tables)) == 500
 
 
 def test_without_a_partition_the_log_is_one_piece(tmp_path: Path) -> None:

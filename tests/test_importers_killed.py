@@ -1,4 +1,4 @@
-"""An import killed (-9) at each step it takes: the last good tables stay readable, and a re-run completes; nothing is left behind."""
+"""An import killed (-9) at each step it takes: the last good tables stay, a re-run completes, nothing is left over."""
 
 import json
 import signal
