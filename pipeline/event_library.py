@@ -34,6 +34,7 @@ class EventLibrary:
         self._folder, self._source, self._previous = events_dir(tables), source, previous
         now = time.time() if source.now is None else parse_time(source.now, "source.now")
         self._limit = int(now + source.max_future_days * DAY_SECONDS)
+        self._given_limit = None if source.now is None else self._limit
 
     def events(self, name: str, file: Path, digest: str, read: ReadEvents) -> Artifact:
         """The events of a file with this SHA-256. Raises InputError when it changes while it is read."""
@@ -53,10 +54,7 @@ class EventLibrary:
         if source.format == "demo":
             return Spec(EVENTS_KIND, EVENTS_VERSION, {"file": digest}, settings | demo_logs.settings(source))
         settings |= {"suffixes": file.suffixes[-2:], "minimum_rating": source.minimum_rating}
-        settings |= {
-            "max_future_days": source.max_future_days,
-            "limit": self._limit if source.now is not None else None,
-        }
+        settings |= {"max_future_days": source.max_future_days, "limit": self._given_limit}
         if source.format == "table":
             settings["table"] = import_table.event_settings(source.table)
         return Spec(EVENTS_KIND, EVENTS_VERSION, {"file": digest}, settings)
