@@ -23,9 +23,10 @@ from pipeline.storage import Location, is_remote
 # DirectRunner would first try to download a Prism binary (and hang behind a firewall that drops packets).
 LOCAL = ["--runner=FnApiRunner", "--direct_running_mode=multi_threading", "--direct_num_workers=2"]
 NAMESPACE = "twotower"
-# Beam's threads flush their output once a second from another thread, which drops what is written meanwhile: large
-# elements, on a busy machine. Without the clock they flush by size alone, from the thread that writes.
-worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = 10**9
+
+# Beam 2.77 flushes what its local runner sends once a second from a thread of its own, and drops an element that is
+# written meanwhile (TimeBasedBufferingClosableOutputStream.flush has no lock against the writer). 0: by size only.
+worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = 0
 
 
 def run_pipeline(build: Callable[[beam.Pipeline], object], pipeline_args: Sequence[str] = ()) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""An import killed (-9) at each step it takes: the last good tables stay, a re-run completes, nothing is left over."""
+"""An import killed (-9) at each step: the last good tables stay readable, and a re-run completes and leaves nothing."""
 
 import json
 import signal
