@@ -1,4 +1,4 @@
-"""What every job shares: its runner, its counters, its progress bar and its command line."""
+"""What every job shares: its counters, its progress bar and its command line."""
 
 import argparse
 import logging
@@ -10,37 +10,46 @@ from contextlib import contextmanager
 import apache_beam as beam
 import numpy as np
 from apache_beam.metrics import Metrics
-from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.portability.fn_api_runner import worker_handlers
+from apache_beam.metrics.metric import MetricResults
+from apache_beam.runners.runner import PipelineState
 from tqdm import tqdm
 
+from beam_jobs.runner import failure, module_name, runner_options
 from pipeline.artifacts import Artifact
 from pipeline.config import Config
 from pipeline.config_file import load_config
 from pipeline.errors import TwoTowerError
 from pipeline.storage import Location, is_remote
 
-# DirectRunner would first try to download a Prism binary (and hang behind a firewall that drops packets).
-LOCAL = ["--runner=FnApiRunner", "--direct_running_mode=multi_threading", "--direct_num_workers=2"]
 NAMESPACE = "twotower"
-
-# Beam 2.77 flushes what its local runner sends once a second from a thread of its own, and drops an element that is
-# written meanwhile (TimeBasedBufferingClosableOutputStream.flush has no lock against the writer). 0: by size only.
-worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = 0
 
 
 def run_pipeline(build: Callable[[beam.Pipeline], object], pipeline_args: Sequence[str] = ()) -> dict[str, int]:
     """Run what `build` adds to a pipeline and return what it counted.
 
     pipeline_args: Beam options; without a `--runner` among them the job runs on this machine, two threads.
+    Raises the error of ours that a worker met, or JobError; either names the job.
     """
-    chosen = any(argument.split("=")[0] == "--runner" for argument in pipeline_args)
-    pipeline = beam.Pipeline(options=PipelineOptions([*([] if chosen else LOCAL), *pipeline_args]))
+    options = runner_options(build, pipeline_args)
+    pipeline = beam.Pipeline(options=options)
     build(pipeline)
-    result = pipeline.run()
-    result.wait_until_finish()
-    counters = result.metrics().query()["counters"]
-    return {c.key.metric.name: c.result for c in counters if c.key.metric.namespace == NAMESPACE}
+    try:
+        result = pipeline.run()
+        state = result.wait_until_finish()
+        if state != PipelineState.DONE:
+            raise RuntimeError(f"it ended in state {state}")
+    except Exception as error:
+        raise failure(error, options) from error
+    return _counted(result.metrics())
+
+
+def _counted(metrics: MetricResults) -> dict[str, int]:
+    """Our counters, summed over the steps. A runner that knows no committed ones (Flink) gives those attempted."""
+    totals: dict[str, int] = {}
+    for counter in metrics.query()["counters"]:
+        if counter.key.metric.namespace == NAMESPACE:
+            totals[counter.key.metric.name] = totals.get(counter.key.metric.name, 0) + counter.result
+    return totals
 
 
 def count(name: str, amount: int | np.integer) -> None:
@@ -78,10 +87,10 @@ def progress(stage: str, folders: Sequence[Location], pattern: str, expected: in
 
 def main(run: Callable[[Config, Sequence[str]], Artifact], argv: Sequence[str] | None = None) -> int:
     """The command line of one job: `--config x.yaml --set a.b=c`, everything else goes to Beam."""
-    module = sys.modules[run.__module__]
-    name = run.__module__ if module.__spec__ is None else module.__spec__.name
     parser = argparse.ArgumentParser(
-        prog=f"python -m {name}", description=module.__doc__, epilog="Other options go to Apache Beam (--runner=...)."
+        prog=f"python -m {module_name(run)}",
+        description=sys.modules[run.__module__].__doc__,
+        epilog="Other options go to Apache Beam (--runner=...).",
     )
     parser.add_argument("--config", help="a YAML file; without it, all defaults")
     parser.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="override one setting")
