@@ -16,9 +16,9 @@ from pipeline.errors import JobError, TwoTowerError
 
 # DirectRunner would first try to download a Prism binary (and hang behind a firewall that drops packets).
 LOCAL = ["--runner=FnApiRunner", "--direct_running_mode=multi_threading", "--direct_num_workers=2"]
-# Beam's threads flush their output once a second from another thread, which drops what is written meanwhile: large
-# elements, on a busy machine. Without the clock they flush by size alone, from the thread that writes.
-worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = 10**9
+# Beam 2.77 flushes what its local runner sends once a second from a thread of its own, and drops an element that is
+# written meanwhile (TimeBasedBufferingClosableOutputStream.flush has no lock against the writer). 0: by size only.
+worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = 0
 WITH_JOB_SERVER = ("FlinkRunner", "SparkRunner")
 # They tell what `failure` tells as well, and each start of a server, across the progress bar.
 REPETITIVE = (

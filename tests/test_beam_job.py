@@ -28,6 +28,11 @@ def test_the_local_runner_does_not_flush_behind_the_writers_back(monkeypatch):
     assert timed == []
 
 
+def test_what_several_steps_count_under_one_name_is_added_up():
+    counts = run_pipeline(lambda p: p | beam.Create([1, 2]) | "once" >> beam.Map(tally) | "twice" >> beam.Map(tally))
+    assert counts == {"seen": 4, "total": 6}
+
+
 def test_the_bar_ends_at_the_files_that_are_there(tmp_path, capsys):
     with progress("stage", [tmp_path], "part-*", expected=3):
         for name in ("part-0", "part-1", ".part-2.aside", "other"):
