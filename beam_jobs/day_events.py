@@ -66,7 +66,10 @@ class Window:
 def read_users(paths: Sequence[str], prepare: PrepareConfig) -> UserEvents:
     """The complete users of one partition, from its files of all days; a user's events beyond the most are cut."""
     events = UserEvents.from_days(blocks.read_table(path, STRINGS) for path in paths)
-    return events.latest(prepare.max_user_events)
+    latest = events.latest(prepare.max_user_events)
+    count("users_cut", np.count_nonzero(latest.lengths < events.lengths))
+    count("events_cut", len(events.items) - len(latest.items))
+    return latest
 
 
 def days_of(known: Iterable[str], prepare: PrepareConfig) -> list[str]:

@@ -116,6 +116,7 @@ def import_(
     epilog="""\b
 Examples:
   twotower prepare -c configs/demo.yaml
+  twotower prepare -c shop.yaml --days 28 --last-day 2026-01-31
   twotower prepare -c configs/demo.yaml --only mutual_information
   twotower prepare -c big.yaml -- --runner=FlinkRunner --flink_master=host:8081
 
@@ -128,13 +129,23 @@ def prepare(
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="JOB", help="Run only this Beam job. May be repeated.")
     ] = None,
+    days: Annotated[
+        int | None, typer.Option(min=1, help="Count the last so many days of the log; overrides prepare.days.")
+    ] = None,
+    last_day: Annotated[
+        str | None, typer.Option(metavar="YYYY-MM-DD", help="The last of them (UTC); overrides prepare.last_day.")
+    ] = None,
     debug: DebugOption = False,
 ) -> None:
     """Run the Beam jobs over the tables.
 
-    They are vocabularies, user_sequences, mutual_information, session_cooccurrence and title_neighbours.
+    They are day_events, catalogue_counts, vocabularies, user_sequences, mutual_information, session_cooccurrence and
+    title_neighbours.
     """
-    stages.prepare(_load(config, settings), only, beam_options or [])
+    window = [
+        f"prepare.{name}={value}" for name, value in (("days", days), ("last_day", last_day)) if value is not None
+    ]
+    stages.prepare(_load(config, [*(settings or []), *window]), only, beam_options or [])
 
 
 @app.command(

@@ -107,6 +107,14 @@ def test_no_session_of_two_items_gives_an_empty_artefact(tmp_path):
     assert artifact.counts["sessions"] == 3
 
 
+def test_a_crawlers_session_is_cut(tmp_path):
+    crawl = pd.DataFrame({"user_id": "crawler", "item_id": [f"i{n}" for n in range(100_000)], "timestamp": 5})
+    config = small_config(tmp_path, split={"kind": "none"}, prepare={"max_user_events": 1_000_000})
+    counts = prepare(config, crawl).counts
+    assert (counts["sessions"], counts["sessions_cut"], counts["items_cut"]) == (1, 1, 99_800)
+    assert counts["pairs"] == 200 * 199 // 2
+
+
 def test_duplicating_every_user_doubles_the_weights(tmp_path):
     events = random_log(seed=15)
     twin = events.assign(user_id=events["user_id"] + "twin")
