@@ -1,7 +1,6 @@
 """Canonical tables made in a test, small random logs, and a config on them."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from pipeline.artifacts import Artifact
 from pipeline.config import Config
 from pipeline.config_source import Partition
 from pipeline.prepare import JOBS, prepare
+from pipeline.storage import Location
 from pipeline.tables import EVENTS, FieldSchema, Schema
 
 
@@ -94,7 +94,7 @@ def random_catalogue(seed: int, items: int = 20, users: int = 30) -> tuple[dict[
     return item_rows, user_rows
 
 
-def small_config(workdir: Path, **sections: Any) -> Config:
+def small_config(workdir: Location | str, **sections: Any) -> Config:
     """A config on `workdir`: leave-last-out and 3 partitions unless said otherwise."""
     sections.setdefault("prepare", {"partitions": 3})
     return Config.model_validate({"workdir": str(workdir), **sections})

@@ -1,10 +1,13 @@
 """What several test files share."""
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from pipeline.storage import Location, locate
 
 # How long an example takes says more about a busy machine than about the code.
 settings.register_profile("patient", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -43,3 +46,38 @@ def server_url(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
     with running_server(bundle_path, tmp_path_factory.mktemp("server") / "log", max_k=200) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def s3_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A running S3 server."""
+    from s3_fixture import running_s3
+
+    with running_s3(tmp_path_factory.mktemp("s3") / "log") as url:
+        yield url
+
+
+@pytest.fixture
+def bucket(s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty bucket; the environment leads there, and the cache is this test's own."""
+    from s3_fixture import environment
+
+    for name, value in environment(s3_url, tmp_path / "cache").items():
+        monkeypatch.setenv(name, value)
+    url = f"s3://{uuid.uuid4().hex}"
+    path = locate(url)
+    path.fs.mkdir(path.path)
+    return url
+
+
+@pytest.fixture(params=["local", "memory", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Location:
+    """An empty folder in each kind of place where artefacts may lie."""
+    if request.param == "s3":
+        return locate(request.getfixturevalue("bucket")) / "a folder"
+    monkeypatch.setenv("TWOTOWER_CACHE", str(tmp_path / "cache"))
+    if request.param == "memory":
+        return locate(f"memory://{uuid.uuid4().hex}")
+    path = tmp_path / "place"
+    path.mkdir()
+    return path
