@@ -193,4 +193,9 @@ def sum_strings(tables: Iterable[pa.Table]) -> pa.Table:
     names = [name for name in table.column_names if name != "value"]
     summed = table.group_by("value").aggregate([(name, "sum") for name in names])
     summed = summed.rename_columns(["value", *names]) if names else summed
-    return summed.take(pc.sort_indices(summed, sort_keys=[("count", "descending"), ("value", "ascending")]))
+    return largest_first(summed)
+
+
+def largest_first(table: pa.Table) -> pa.Table:
+    """Sort by count, descending, then by value."""
+    return table.take(pc.sort_indices(table, sort_keys=[("count", "descending"), ("value", "ascending")]))

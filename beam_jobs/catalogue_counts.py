@@ -1,7 +1,7 @@
 """Beam job: the catalogue -> what each chunk of it counts: the values of every field and the joint masses of every two.
 
     prepared/catalogue_counts/chunks.json           the chunks of items and users, in their order
-    prepared/catalogue_counts/item-<key>/           values.parquet, and pairs.parquet with a row group per two fields
+    prepared/catalogue_counts/item-<key>/           values.parquet, a row group per field; pairs.parquet, one per two
     prepared/catalogue_counts/user-<key>/           values.parquet
 
 A chunk is a row group of items.parquet or users.parquet, named by its content: a catalogue that grows at its end
@@ -37,7 +37,6 @@ KIND, VERSION = "catalogue_counts", 1
 CHUNK_KIND, CHUNK_VERSION = "catalogue_chunk", 1
 VALUES = pa.schema(
     [
-        ("field", pa.int32()),
         ("value", pa.string()),
         ("number", pa.float64()),
         ("count", pa.int64()),
@@ -92,13 +91,12 @@ class ValueSets:
     def starts(self) -> np.ndarray:
         return np.cumsum(self.lengths) - self.lengths
 
-    def table(self, field: int) -> pa.Table:
+    def table(self) -> pa.Table:
         """The values (VALUES): how many rows carry each, and its mass, a row spreading 1 over its set."""
         size = len(self.values)
         mass = np.bincount(self.codes, np.repeat(1 / self.lengths, self.lengths), minlength=size)
         numeric = isinstance(self.values, np.ndarray)
         columns = [
-            np.full(size, field, np.int32),
             pa.nulls(size, pa.string()) if numeric else self.values,
             self.values if numeric else pa.nulls(size, pa.float64()),
             np.bincount(self.codes, minlength=size),
@@ -133,8 +131,9 @@ class Chunk:
     values_path: str
     pairs_path: str | None
 
-    def values(self) -> pa.Table:
-        return blocks.read_table(self.values_path, [])
+    def values(self, field: int) -> pa.Table:
+        """The values of one field (VALUES)."""
+        return blocks.read_row_group((self.values_path, field))
 
     def log_sizes(self) -> list[float]:
         """The sum of ln |A| over the rows, by field."""
@@ -186,13 +185,18 @@ class CountChunk(beam.DoFn):
         fields, table = self.fields[side], blocks.read_row_group((path, row_group))
         count(f"{side}s", len(table))
         sets = [ValueSets.of(table[field.name], field.kind) for field in fields]
-        values = pa.concat_tables([VALUES.empty_table(), *(each.table(i) for i, each in enumerate(sets))])
-        count("values", len(values))
+        count("values", sum(len(each.values) for each in sets))
         if side == "item" and len(fields) > 1:
             blocks.write_part(f"{folder}/pairs.parquet", lambda aside: _write_pairs(sets, aside))
-        sizes = {"log_sizes": json.dumps([float(np.log(each.lengths).sum()) for each in sets])}
-        values = values.replace_schema_metadata(sizes)
-        blocks.write_part(f"{folder}/values.parquet", lambda aside: pq.write_table(values, aside, compression="zstd"))
+        blocks.write_part(f"{folder}/values.parquet", lambda aside: _write_values(sets, aside))
+
+
+def _write_values(sets: list[ValueSets], path: str) -> None:
+    sizes = {"log_sizes": json.dumps([float(np.log(each.lengths).sum()) for each in sets])}
+    with pq.ParquetWriter(path, VALUES.with_metadata(sizes), compression="zstd") as writer:
+        for each in sets:
+            table = each.table()
+            writer.write_table(table.replace_schema_metadata(sizes), row_group_size=max(1, len(table)))
 
 
 def _write_pairs(sets: list[ValueSets], path: str) -> None:

@@ -16,7 +16,6 @@ from pathlib import Path
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from apache_beam import pvalue
 from apache_beam.utils.shared import Shared
 
@@ -85,8 +84,7 @@ class CodedChunks:
 
     @classmethod
     def read(cls, chunks: Sequence[Chunk], fields: Sequence[FieldSchema], known: Vocabularies) -> "CodedChunks":
-        tables = [chunk.values() for chunk in chunks]
-        by_field = [[table.filter(pc.equal(table["field"], j)) for j in range(len(fields))] for table in tables]
+        by_field = [[chunk.values(j) for j in range(len(fields))] for chunk in chunks]
         return cls(
             tuple(chunks),
             tuple(tuple(map(_encode, each, fields, [known] * len(fields))) for each in by_field),

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from apache_beam import pvalue
 
 from beam_jobs import blocks
-from beam_jobs.catalogue_counts import VALUES, Chunk, counted_fields, read_chunks
+from beam_jobs.catalogue_counts import SIDES, VALUES, Chunk, counted_fields, read_chunks
 from beam_jobs.day_events import Window, read_users
 from beam_jobs.events import UserEvents
 from beam_jobs.job import count, main, progress, run_pipeline
@@ -106,50 +106,25 @@ def merge_items(element: tuple[int, Iterable[bytes]], minimum: int) -> bytes:
     return blocks.pack(table.filter(kept).select(["value", "count"]))
 
 
-def split_fields(chunk: Chunk, side: str, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """A counted chunk -> (side.name, its values and their counts) of each field."""
-    table = chunk.values()
-    for number, name in enumerate(names):
-        yield f"{side}.{name}", blocks.pack(table.filter(pc.equal(table["field"], number)))
+class WriteField(beam.DoFn):
+    """(side, number of a field, the field) -> its vocabulary file; gives (side.name, boundaries) of a numeric one."""
 
+    def __init__(self, chunks: dict[str, list[Chunk]], folder: Location, minimum: int) -> None:
+        self.chunks, self.folder, self.minimum = chunks, str(folder), minimum
 
-class FieldVocabularies(beam.PTransform):
-    """Pipeline -> the vocabulary files of one side's fields, written; gives (side.name, boundaries) of numeric ones."""
-
-    def __init__(
-        self, side: str, chunks: Sequence[Chunk], fields: Sequence[FieldSchema], folder: Location, minimum: int
-    ) -> None:
-        super().__init__()
-        self.side, self.chunks, self.folder, self.minimum = side, list(chunks), str(folder), minimum
-        self.fields = {f"{side}.{f.name}": f for f in fields}
-
-    def expand(self, pbegin: beam.Pipeline) -> beam.PCollection:
-        # An empty block per field, so that a table without rows still gives every vocabulary.
-        empty = [(name, blocks.pack(VALUES.empty_table())) for name in self.fields]
-        names = [field.name for field in self.fields.values()]
-        counted = (
-            pbegin
-            | "chunks" >> beam.Create(self.chunks)
-            | beam.Reshuffle()
-            | beam.FlatMap(split_fields, self.side, names).with_output_types(tuple[str, bytes])
-        )
-        every = (counted, pbegin | "fields" >> beam.Create(empty).with_output_types(tuple[str, bytes])) | beam.Flatten()
-        return every | beam.GroupByKey() | beam.FlatMap(self._finish)
-
-    def _finish(self, element: tuple[str, Iterable[bytes]]) -> Iterator[tuple[str, list[float]]]:
-        name, field = element[0], self.fields[element[0]]
-        tables = [blocks.unpack(b) for b in element[1]]
+    def process(self, element: tuple[str, int, FieldSchema]) -> Iterator[tuple[str, list[float]]]:
+        side, number, field = element
+        counted = pa.concat_tables([VALUES.empty_table(), *(chunk.values(number) for chunk in self.chunks[side])])
         if field.kind == "numeric":
-            counted = pa.concat_tables(tables)
             numbers = np.repeat(counted["number"].to_numpy(), counted["count"].to_numpy())
-            yield name, bucket_boundaries(numbers[~np.isnan(numbers)], field.buckets).tolist()
+            yield f"{side}.{field.name}", bucket_boundaries(numbers[~np.isnan(numbers)], field.buckets).tolist()
             return
         # "" keeps its index whatever its count: an item seen later may miss the value.
         missing = pa.table({"value": [MISSING], "count": [0]})
-        table = blocks.sum_strings([missing, *(each.select(["value", "count"]) for each in tables)])
+        table = blocks.sum_strings([missing, counted.select(["value", "count"])])
         kept = pc.or_(pc.greater_equal(table["count"], self.minimum), pc.equal(table["value"], MISSING))
         count("values_dropped", pc.sum(pc.invert(kept)).as_py() or 0)
-        write_values(f"{self.folder}/{field_file(self.side, field.name)}", table.filter(kept))
+        write_values(f"{self.folder}/{field_file(side, field.name)}", table.filter(kept))
 
 
 def write_values(path: str, table: pa.Table) -> None:
@@ -160,7 +135,7 @@ def write_values(path: str, table: pa.Table) -> None:
 def write_merged(_: None, merged: list[bytes], path: str) -> None:
     """Write the vocabulary of values counted in several blocks, each value in one of them."""
     nothing = pa.table({"value": pa.array([], pa.string()), "count": np.zeros(0, dtype=np.int64)})
-    write_values(path, blocks.sum_strings([nothing, *(blocks.unpack(b) for b in merged)]))
+    write_values(path, blocks.largest_first(pa.concat_tables([nothing, *(blocks.unpack(b) for b in merged)])))
 
 
 def write_boundaries(_: None, boundaries: dict[str, list[float]], path: str) -> None:
@@ -183,7 +158,7 @@ def build(
     counted = (
         pipeline
         | "users" >> beam.Create(window.sources())
-        | beam.Reshuffle()
+        | "spread users" >> beam.Reshuffle()
         | beam.ParDo(CountTrain(config.split, config.prepare))
         .with_output_types(tuple[int, bytes])
         .with_outputs("users", main="items")
@@ -196,14 +171,18 @@ def build(
     items = (counted["items"], listed) | beam.Flatten() | beam.GroupByKey() | beam.Map(merge_items, minimum)
     one | "write items" >> beam.Map(write_merged, pvalue.AsList(items), str(folder / "items.parquet"))
     one | "write users" >> beam.Map(write_merged, pvalue.AsList(counted["users"]), str(folder / "users.parquet"))
-    boundaries = [
-        pipeline
-        | f"{side} fields"
-        >> FieldVocabularies(side, chunks[side], counted_fields(fields), folder, config.prepare.min_value_count)
-        for side, fields in (("item", tables.schema.item_fields), ("user", tables.schema.user_fields))
+    fields = [
+        (side, number, field)
+        for side, schema in zip(SIDES, (tables.schema.item_fields, tables.schema.user_fields), strict=True)
+        for number, field in enumerate(counted_fields(schema))
     ]
-    flat = boundaries | "boundaries" >> beam.Flatten()
-    one | "numeric" >> beam.Map(write_boundaries, pvalue.AsDict(flat), str(folder / NUMERIC_FILE))
+    boundaries = (
+        pipeline
+        | "fields" >> beam.Create(fields)
+        | "spread fields" >> beam.Reshuffle()
+        | beam.ParDo(WriteField(chunks, folder, config.prepare.min_value_count))
+    )
+    one | "numeric" >> beam.Map(write_boundaries, pvalue.AsDict(boundaries), str(folder / NUMERIC_FILE))
 
 
 # ---- the stage
