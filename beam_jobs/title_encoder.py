@@ -17,6 +17,8 @@ from pipeline.errors import ConfigError
 FILES = ("config.json", "tokenizer.json", "model.safetensors")
 APPROXIMATE_GELU = {"gelu": False, "gelu_new": True, "gelu_pytorch_tanh": True}
 """By the name of the activation in config.json."""
+BATCH = 16
+"""Texts embedded at once; larger ones gain little, and a day's few new titles would be mostly padding."""
 PACKAGE = "package:"
 CURE = "Cure: set `prepare.titles.encoder` to such a folder, to a hub id such as org/name, or to package:NAME"
 
@@ -74,34 +76,36 @@ def _from_hub(repository: str) -> Path:
 class TitleEncoder:
     """Embeds texts with the BERT that `spec` names (see find_encoder)."""
 
-    def __init__(self, spec: str, max_tokens: int = 64, batch_size: int = 64) -> None:
+    def __init__(self, spec: str, max_tokens: int = 64) -> None:
         folder = find_encoder(spec)
-        self.max_tokens, self.batch_size = max_tokens, batch_size
+        self.max_tokens = max_tokens
         self._tokenizer = _load_tokenizer(folder, max_tokens)
         self.dim, self._embed = _load_bert(folder)
 
-    def encode(self, texts: list[str]) -> np.ndarray:
-        """Texts [n] -> float32 [n, dim] of unit length; a text is cut after `max_tokens` tokens."""
+    def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Texts [n] -> (float32 [n, dim] of unit length, bool [n]: was it cut after `max_tokens` tokens).
+
+        A text has the same vector, to the bit, whatever it shares the call with.
+        """
+        encoded = self._tokenizer.encode_batch(texts)
         vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
-        for rows, tokens, mask in self._batches(texts):
-            vectors[rows] = self._embed(tokens, mask).numpy()
-        return vectors
+        for rows, tokens in _batches([encoding.ids for encoding in encoded]):
+            vectors[rows] = self._embed(tokens).numpy()[: len(rows)]
+        return vectors, np.array([bool(encoding.overflowing) for encoding in encoded], dtype=bool)
 
-    def truncated(self, texts: list[str]) -> int:
-        """How many of the texts have more than `max_tokens` tokens."""
-        return sum(bool(encoding.overflowing) for encoding in self._tokenizer.encode_batch(texts))
 
-    def _batches(self, texts: list[str]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """(rows, token ids [b, longest], mask [b, longest]); like lengths share a batch, so little is padding."""
-        encoded = [encoding.ids for encoding in self._tokenizer.encode_batch(texts)]
-        lengths = np.array([len(ids) for ids in encoded])
-        order = np.argsort(lengths, kind="stable")
-        for start in range(0, len(order), self.batch_size):
-            rows = order[start : start + self.batch_size]
-            mask = np.arange(lengths[rows].max()) < lengths[rows, None]  # (b, longest)
-            tokens = np.zeros(mask.shape, dtype=np.int32)
-            tokens[mask] = np.concatenate([encoded[row] for row in rows])
-            yield rows, tokens, mask.astype(np.int32)
+def _batches(encoded: list[list[int]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(rows [n], token ids int32 [BATCH, l]): texts of exactly l tokens, then rows of zeros.
+
+    The last bits of a matrix product depend on its shape, so a batch of l tokens always has the same one.
+    """
+    lengths = np.array([len(ids) for ids in encoded], dtype=np.int64)
+    for length in np.unique(lengths):
+        same = np.flatnonzero(lengths == length)
+        for rows in np.split(same, range(BATCH, len(same), BATCH)):
+            tokens = np.zeros((BATCH, length), dtype=np.int32)
+            tokens[: len(rows)] = [encoded[row] for row in rows]
+            yield rows, tokens
 
 
 def _load_tokenizer(folder: Path, max_tokens: int) -> Any:
@@ -115,7 +119,7 @@ def _load_tokenizer(folder: Path, max_tokens: int) -> Any:
 
 
 def _load_bert(folder: Path) -> tuple[int, Any]:
-    """(dim, function of (token ids [b, l], mask [b, l]) -> [b, dim])."""
+    """(dim, function of token ids [b, l] -> [b, dim])."""
     from towers.keras import tf  # isort: skip - chooses tf.keras 2 before keras-hub imports TensorFlow
     import keras  # version 3, which keras-hub runs on
     import keras_hub
@@ -126,14 +130,12 @@ def _load_bert(folder: Path) -> tuple[int, Any]:
     gelu = partial(keras.activations.gelu, approximate=APPROXIMATE_GELU[config.get("hidden_act", "gelu")])
     for layer in backbone.transformer_layers:
         layer._feedforward_intermediate_dense.activation = gelu
-    ints = tf.TensorSpec((None, None), tf.int32)
 
     # A function of any shape: the backbone's own `predict` pads every text to 256 tokens, and is far slower.
-    @tf.function(input_signature=[ints, ints])
-    def embed(tokens: Any, mask: Any) -> Any:
-        inputs = {"token_ids": tokens, "segment_ids": tf.zeros_like(tokens), "padding_mask": mask}
+    @tf.function(input_signature=[tf.TensorSpec((None, None), tf.int32)])
+    def embed(tokens: Any) -> Any:
+        inputs = {"token_ids": tokens, "segment_ids": tf.zeros_like(tokens), "padding_mask": tf.ones_like(tokens)}
         hidden = backbone(inputs)["sequence_output"]  # (b, l, dim)
-        weights = tf.cast(mask, hidden.dtype)[:, :, None]
-        return tf.math.l2_normalize(tf.reduce_sum(hidden * weights, axis=1), axis=-1)  # the mean, up to length
+        return tf.math.l2_normalize(tf.reduce_mean(hidden, axis=1), axis=-1)
 
     return backbone.hidden_dim, embed

@@ -1,262 +1,182 @@
-"""Beam job: the titles -> their BERT embeddings and each item's nearest titles by cosine (MicRec, eq. 4)."""
+"""Beam job: the item embeddings -> each item's nearest items by cosine (MicRec, eq. 4), exactly.
+
+    part-<first row>.parquet    item_id, digest of its vector; neighbours: list<int32>[k], by score, highest first,
+                                then by item id, 0 where there are fewer; scores: list<float32>[k]
+
+Row 0 is the unknown item. Ids and digests let the next run keep what still holds: a list changes only by the loss of
+an item in it, or by an item that is new or has another vector. The files are the same, to the byte, as without that.
+"""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from apache_beam.ml.inference.base import ModelHandler, RunInference
 from apache_beam.utils.shared import Shared
 
-from beam_jobs import blocks
+from beam_jobs import blocks, item_embeddings
+from beam_jobs.exact_search import NOBODY, Base, Lists, empty_lists, merge, without
+from beam_jobs.item_embeddings import ItemEmbeddings, digest_words
 from beam_jobs.job import count, main, progress, run_pipeline
-from beam_jobs.title_encoder import TitleEncoder, find_encoder
-from pipeline.artifacts import Artifact, Draft, Spec, create, current, file_digest, open_artifact
-from pipeline.catalogue import Vocabularies, titles
-from pipeline.config import Config, TitleConfig
-from pipeline.storage import Location, glob, locate, open_parquet, remove
-from pipeline.tables import Tables
+from pipeline.artifacts import Artifact, Spec, create, current, open_artifact
+from pipeline.config import Config
+from pipeline.errors import ArtifactError
 
-KIND, VERSION = "title_neighbours", 1
-TITLES_AT_ONCE = 512
-"""Distinct titles of a part file."""
-QUERIES_AT_ONCE = 4096
+KIND = "title_neighbours"
+VERSION = 1
+"""Code that scores or orders otherwise needs another version: it must not carry over lists of this one."""
+ROWS_AT_ONCE = 4096
 
-# ---- kernels
-
-
-def nearest(index: Any, vectors: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k most similar rows of each row, itself left out.
-
-    index: a FAISS index of all vectors by inner product; vectors: float32 [n, D], the queries, which are its
-    rows `rows`. Returns: (rows int64 [n, k], scores float32 [n, k]), best first, equal ones by row; -1 and 0
-    where the index holds fewer than k others.
-    """
-    scores, found = index.search(np.ascontiguousarray(vectors), k + 1)
-    scores[(found == rows[:, None]) | (found < 0)] = -np.inf
-    order = np.lexsort((found, -scores), axis=1)[:, :k]
-    scores, found = np.take_along_axis(scores, order, axis=1), np.take_along_axis(found, order, axis=1)
-    nobody = np.isneginf(scores)
-    return np.where(nobody, -1, found), np.where(nobody, np.float32(0), scores)
-
-
-def distinct_titles(column: pa.ChunkedArray) -> pa.Table:
-    """The different titles of a column but the empty one."""
-    values = column.cast(pa.string()).combine_chunks().unique()
-    table = pa.table({"title": values.drop_null()})
-    return table.filter(pc.not_equal(table["title"], ""))
-
-
-# ---- Beam: embed
-
-
-def split_titles(source: tuple[str, int], field: str, partitions: int) -> Iterator[tuple[int, bytes]]:
-    """One row group of the items table -> its distinct titles, a block per partition of their hash."""
-    table = distinct_titles(blocks.read_row_group(source)[field])
-    partition = (blocks.string_hash(table["title"].combine_chunks()) % np.uint64(partitions)).astype(np.uint16)
-    yield from blocks.split(table, partition, partitions)
-
-
-def title_chunks(element: tuple[int, Iterable[bytes]], size: int) -> Iterator[bytes]:
-    """The titles of a partition, each once -> blocks of title and part name; like lengths share a block."""
-    partition, received = element
-    values = distinct_titles(blocks.concat(received)["title"]).column(0).to_pylist()
-    values.sort(key=lambda title: (len(title), title))
-    for number, start in enumerate(range(0, len(values), size)):
-        chunk = pa.table({"title": values[start : start + size]})
-        yield blocks.pack(chunk.replace_schema_metadata({"part": f"part-{partition:05d}-{number:05d}.parquet"}))
-
-
-class TitleHandler(ModelHandler[bytes, bytes, TitleEncoder]):
-    """Blocks of titles -> the same blocks with a column of vectors. A process loads the BERT once."""
-
-    def __init__(self, titles: TitleConfig) -> None:
-        super().__init__(min_batch_size=1, max_batch_size=1)
-        self.titles = titles
-
-    def load_model(self) -> TitleEncoder:
-        return TitleEncoder(self.titles.encoder, self.titles.max_tokens, self.titles.batch_size)
-
-    def run_inference(
-        self, batch: Sequence[bytes], model: TitleEncoder, inference_args: dict[str, Any] | None = None
-    ) -> Iterable[bytes]:
-        for block in batch:
-            table = blocks.unpack(block)
-            texts = table["title"].to_pylist()
-            count("titles_truncated", model.truncated(texts))
-            flat = pa.array(model.encode(texts).reshape(-1))  # (n, dim) -> (n * dim,)
-            yield blocks.pack(table.append_column("vector", pa.FixedSizeListArray.from_arrays(flat, model.dim)))
-
-
-def write_embeddings(block: bytes, folder: str) -> None:
-    """Write one block of embedded titles under the part name it carries."""
-    table = blocks.unpack(block)
-    count("distinct_titles", len(table))
-    path = f"{folder}/{table.schema.metadata[b'part'].decode()}"
-    blocks.write_part(path, lambda aside: pq.write_table(table, aside))
-
-
-def embed(sources: list[tuple[str, int]], field: str, config: Config, folder: Location, args: Sequence[str]) -> dict:
-    """Embed the distinct titles of the items table into part files; returns the counts."""
-    partitions = config.prepare.partitions
-    return run_pipeline(
-        lambda pipeline: (
-            pipeline
-            | "row groups" >> beam.Create(sources)
-            | beam.FlatMap(split_titles, field, partitions).with_output_types(tuple[int, bytes])
-            | beam.GroupByKey()
-            | beam.FlatMap(title_chunks, TITLES_AT_ONCE)
-            | beam.Reshuffle()
-            | RunInference(TitleHandler(config.prepare.titles))
-            | beam.Map(write_embeddings, str(folder))
-        ),
-        args,
-    )
-
-
-def gather_embeddings(parts: list[Location], titles_of_rows: list[str], path: Path) -> int:
-    """Write embeddings.npy, float32 [R, D]: row r has the vector of its title, zeros without one. Returns D."""
-    names = [open_parquet(part).read(columns=["title"])["title"] for part in parts]
-    known = pa.chunked_array([chunk for name in names for chunk in name.chunks], pa.string())
-    found = pc.fill_null(pc.index_in(pa.array(titles_of_rows, pa.string()), value_set=known), -1).to_numpy()
-    dim = open_parquet(parts[0]).schema_arrow.field("vector").type.list_size if parts else 0
-    embeddings = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(len(found), dim))
-    order = np.argsort(found, kind="stable")
-    starts = np.cumsum([0, *map(len, names)])
-    bounds = np.searchsorted(found[order], starts)
-    for part, start, first, stop in zip(parts, starts, bounds, bounds[1:], strict=False):
-        vectors = open_parquet(part).read(columns=["vector"])["vector"].combine_chunks().flatten()
-        rows = order[first:stop]
-        embeddings[rows] = vectors.to_numpy().reshape(-1, dim)[found[rows] - start]
-    embeddings.flush()
-    return dim
-
-
-# ---- Beam: search
-
-
-class Search(beam.DoFn):
-    """(start, stop) of the titled rows -> a part file of their neighbours."""
-
-    def __init__(self, embeddings: Location, k: int, folder: Location) -> None:
-        self.embeddings, self.k, self.folder = str(embeddings), k, str(folder)
-        self.shared = Shared()
-
-    def setup(self) -> None:
-        self.loaded = self.shared.acquire(self._load)  # one copy for all threads of a worker
-
-    def _load(self) -> "Loaded":
-        import faiss
-
-        embeddings = load_array(self.embeddings)
-        rows = np.flatnonzero(embeddings.any(axis=1))
-        index = faiss.IndexFlatIP(embeddings.shape[1])
-        for start in range(0, len(rows), QUERIES_AT_ONCE):
-            index.add(np.ascontiguousarray(embeddings[rows[start : start + QUERIES_AT_ONCE]]))
-        return Loaded(embeddings, rows, index)
-
-    def process(self, span: tuple[int, int]) -> None:
-        titled = self.loaded.rows[slice(*span)]
-        found, scores = nearest(self.loaded.index, self.loaded.embeddings[titled], np.arange(*span), self.k)
-        neighbours = np.where(found < 0, 0, self.loaded.rows[found]).astype(np.int32)
-        count("neighbours", np.count_nonzero(neighbours))
-
-        def write(path: str) -> None:
-            with open(path, "wb") as stream:
-                np.savez(stream, rows=titled, neighbours=neighbours, scores=scores)
-
-        blocks.write_part(f"{self.folder}/part-{span[0]:010d}.npz", write)
-
-
-def load_array(where: str) -> np.ndarray:
-    """An .npy file: mapped where it is local, read into memory where it is remote."""
-    path = locate(where)
-    if isinstance(path, Path):
-        return np.load(path, mmap_mode="r")
-    with path.open("rb") as stream:
-        return np.load(stream)
+# ---- kernels; an item is known by the place of its id among all present ids, in order
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """What the threads of a worker share: embeddings [R, D], the titled rows, and the index of those."""
+class Carried:
+    """What an earlier artefact says of the present items.
 
-    embeddings: np.ndarray
-    rows: np.ndarray
-    index: Any
+    lists: of each row, [R, k]. whole: bool [R], all items of the list are still there, with the vectors they had, and
+    so is the row's own. new: the other items.
+    """
+
+    lists: Lists
+    whole: np.ndarray
+    new: Base
+
+    @classmethod
+    def translate(cls, earlier: pa.Table, items: ItemEmbeddings) -> "Carried":
+        """From the rows of the earlier artefact."""
+        then = pc.fill_null(pc.index_in(items.ids, value_set=earlier["item_id"].combine_chunks()), -1).to_numpy()
+        digests = digest_words(earlier["digest"])
+        same = items.known & (then >= 0) & (digests[then] == items.digests).all(axis=1)
+        place = np.full(len(digests), NOBODY, np.int32)  # now, of each earlier row
+        place[then[same]] = items.place[same]
+        rows, scores = _matrix(earlier["neighbours"]), _matrix(earlier["scores"])
+        places = np.where(rows > 0, place[rows], NOBODY)
+        whole = ((rows == 0) | (places != NOBODY)).all(axis=1)
+        lists = places[then], np.where(rows > 0, scores, np.float32(-np.inf))[then]
+        return cls(lists, same & whole[then], base_of(items, items.known & ~same))
+
+    def update(self, rows: np.ndarray, vectors: np.ndarray) -> Lists:
+        """The lists of some rows that are whole, with the new items that belong there."""
+        kept = self.lists[0][rows], self.lists[1][rows]
+        return merge(kept, self.new.best(vectors[rows], kept[0].shape[1], floors=kept[1][:, -1]))
 
 
-def search(embeddings: Location, titled: int, k: int, folder: Location, args: Sequence[str]) -> dict[str, int]:
-    """Search the neighbours of all titled rows into part files; returns the counts."""
-    spans = [(start, min(start + QUERIES_AT_ONCE, titled)) for start in range(0, titled, QUERIES_AT_ONCE)]
-    step = beam.ParDo(Search(embeddings, k, folder))
-    return run_pipeline(lambda pipeline: pipeline | "spans" >> beam.Create(spans) | beam.Reshuffle() | step, args)
+def base_of(items: ItemEmbeddings, chosen: np.ndarray) -> Base:
+    """The chosen rows, bool [R], to be searched."""
+    rows = np.flatnonzero(chosen)
+    return Base.build(items.vectors[rows], items.group[rows], items.place[rows])
 
 
-def gather_neighbours(parts: list[Location], size: int, k: int, folder: Path) -> None:
-    """Write neighbours.npy, int32 [R, k], and scores.npy, float32 [R, k]; zeros where there are none."""
-    neighbours, scores = np.zeros((size, k), np.int32), np.zeros((size, k), np.float32)
-    for part in parts:
-        with part.open("rb") as stream, np.load(stream) as loaded:
-            neighbours[loaded["rows"]], scores[loaded["rows"]] = loaded["neighbours"], loaded["scores"]
-    np.save(folder / "neighbours.npy", neighbours)
-    np.save(folder / "scores.npy", scores)
+def _matrix(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of lists of one length k -> [n, k]."""
+    array = column.combine_chunks()
+    return array.flatten().to_numpy().reshape(len(array), -1)
+
+
+class Finder:
+    """Finds the lists of any present rows, from those of an earlier artefact where there is one."""
+
+    def __init__(self, items: ItemEmbeddings, k: int, earlier: pa.Table | None) -> None:
+        self.items, self.k, self.base = items, k, base_of(items, items.known)
+        self.carried = None if earlier is None else Carried.translate(earlier, items)
+        self.row_of_place = np.argsort(items.place).astype(np.int32)
+
+    def lists(self, rows: np.ndarray) -> tuple[Lists, np.ndarray]:
+        """The nearest items of some rows: lists [n, k], and which of the rows were only updated, bool [n]."""
+        places, scores = empty_lists(len(rows), self.k)
+        updated = np.zeros(len(rows), dtype=bool)
+        if self.carried is not None:
+            updated = self.carried.whole[rows]
+            places[updated], scores[updated] = self.carried.update(rows[updated], self.items.vectors)
+        searched = self.items.known[rows] & ~updated
+        found = self.base.best(self.items.vectors[rows[searched]], self.k + 1)
+        places[searched], scores[searched] = without(found, self.items.place[rows[searched]])
+        return (places, scores), updated
+
+    def table(self, rows: np.ndarray, lists: Lists) -> pa.Table:
+        """The artefact's rows from row numbers, int64 [n], and their lists."""
+        there = lists[0] != NOBODY
+        neighbours = np.where(there, self.row_of_place[lists[0]], np.int32(0))
+        scores = np.where(there, lists[1], np.float32(0))
+        columns = {
+            "item_id": self.items.ids.take(pa.array(rows)),
+            "digest": pa.array([words.tobytes() for words in self.items.digests[rows]], item_embeddings.DIGEST),
+            "neighbours": pa.FixedSizeListArray.from_arrays(pa.array(neighbours.reshape(-1)), self.k),
+            "scores": pa.FixedSizeListArray.from_arrays(pa.array(scores.reshape(-1)), self.k),
+        }
+        return pa.table(columns)
+
+
+# ---- Beam
+
+
+class Search(beam.DoFn):
+    """(start, stop) of some rows -> the part file of them."""
+
+    def __init__(self, items: Path, earlier: Path | None, k: int, folder: Path) -> None:
+        self.items, self.k, self.folder = str(items), k, str(folder)
+        self.earlier = None if earlier is None else str(earlier)
+        self.shared = Shared()
+
+    def setup(self) -> None:
+        self.finder = self.shared.acquire(self._load)  # one copy for all threads of a worker
+
+    def _load(self) -> Finder:
+        earlier = None if self.earlier is None else read_parts(open_artifact(self.earlier, KIND, VERSION))
+        return Finder(ItemEmbeddings.read(self.items), self.k, earlier)
+
+    def process(self, span: tuple[int, int]) -> None:
+        rows = np.arange(*span)
+        lists, updated = self.finder.lists(rows)
+        count("neighbours", np.count_nonzero(lists[0] != NOBODY))
+        count("items_updated", np.count_nonzero(updated))
+        count("items_searched", np.count_nonzero(self.finder.items.known[rows] & ~updated))
+        table = self.finder.table(rows, lists)
+        blocks.write_part(
+            Path(self.folder) / f"part-{span[0]:010d}.parquet", lambda aside: pq.write_table(table, aside)
+        )
+
+
+def read_parts(artifact: Artifact) -> pa.Table:
+    """All rows of the artefact, in order."""
+    return pa.concat_tables([pq.read_table(path) for path in artifact.parts("part-")])
 
 
 # ---- the stage
 
 
-def write(config: Config, tables: Tables, of_rows: list[str], draft: Draft, args: Sequence[str]) -> None:
-    """Fill the artefact; of_rows: the title of each index. Part files live in a folder that is gone at the end."""
-    parts, k = draft.target / "parts", config.prepare.titles.neighbours
-    embeddings = draft.target / "embeddings.npy"
-    titled = sum(map(bool, of_rows))
-    draft.counts.update(items_titled=titled, items_untitled=len(of_rows) - 1 - titled)
-    if titled:
-        field = next(f.name for f in tables.schema.item_fields if f.kind == "title")
-        sources = blocks.row_groups([tables.artifact.location("items.parquet")])
-        expected = _expected_parts(of_rows, config.prepare.partitions)
-        with progress("title embeddings", [parts], "part-*.parquet", expected):
-            draft.counts.update(embed(sources, field, config, parts, args))
-    found = glob(parts, "*.parquet")
-    blocks.write_part(embeddings, lambda aside: gather_embeddings(found, of_rows, Path(aside)))
-    if titled:
-        with progress(KIND, [parts], "part-*.npz", -(-titled // QUERIES_AT_ONCE)):
-            draft.counts.update(search(embeddings, titled, k, parts, args))
-    gather_neighbours(glob(parts, "*.npz"), len(of_rows), k, draft.dir)
-    remove(parts)
-
-
-def _expected_parts(of_rows: list[str], partitions: int) -> int:
-    distinct = blocks.string_hash(pa.array(sorted(set(of_rows) - {""}), pa.string()))
-    sizes = np.bincount((distinct % np.uint64(partitions)).astype(np.int64))
-    return int((-(-sizes // TITLES_AT_ONCE)).sum())
-
-
 def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
-    """Write embeddings and neighbours unless they are current. Needs the vocabularies, to number the rows.
-
-    Without any title the embeddings have no columns, the neighbours are all 0, and no BERT is needed.
-    """
-    tables = Tables.read(config.tables_dir)
-    vocabularies = Vocabularies.read(config.prepared_dir("vocabularies"))
-    of_rows = titles(tables, vocabularies)
-    inputs = {"tables": tables.artifact.fingerprint, "vocabularies": vocabularies.artifact.fingerprint}
-    if any(of_rows):
-        inputs["encoder"] = file_digest(find_encoder(config.prepare.titles.encoder) / "model.safetensors")
+    """Write the item embeddings and their neighbours, each unless it is current. Needs the vocabularies."""
+    embedded, k = item_embeddings.run(config, pipeline_args), config.prepare.titles.neighbours
     path = config.prepared_dir(KIND)
-    spec = Spec(KIND, VERSION, inputs, config={"titles": config.prepare.titles.model_dump()})
+    spec = Spec(KIND, VERSION, {item_embeddings.KIND: embedded.fingerprint}, {"neighbours": k})
     if artifact := current(path, spec):
         return artifact
-    with create(path, spec) as draft:
-        write(config, tables, of_rows, draft, pipeline_args)
+    rows = len(ItemEmbeddings.read(embedded.path).ids)
+    spans = [(start, min(start + ROWS_AT_ONCE, rows)) for start in range(0, rows, ROWS_AT_ONCE)]
+    with create(path, spec) as draft, progress(KIND, [draft.target], "part-*.parquet", len(spans)):
+        search = Search(embedded.path, path if _comparable(path, spec) else None, k, draft.target)
+        draft.counts.update(embedded.counts)
+        draft.counts.update(
+            run_pipeline(
+                lambda pipeline: pipeline | beam.Create(spans) | beam.Reshuffle() | beam.ParDo(search), pipeline_args
+            )
+        )
     return open_artifact(path, KIND, VERSION)
+
+
+def _comparable(path: Path, spec: Spec) -> bool:
+    """Is there an artefact with lists of the same length? That its vectors are of one encoder is seen row by row."""
+    try:
+        return open_artifact(path, KIND, VERSION).config == spec.config
+    except ArtifactError:
+        return False
 
 
 if __name__ == "__main__":

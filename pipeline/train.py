@@ -62,7 +62,7 @@ def train(config: Config) -> Artifact:
         return done
     keras.utils.set_random_seed(config.train.seed)
     inputs = read_inputs(config)
-    corpus = Corpus(inputs.rows, {job: config.prepared_dir(job) for job in _needed_jobs(config)})
+    corpus = Corpus(inputs.rows, inputs.items, {job: config.prepared_dir(job) for job in _needed_jobs(config)})
     model = TwoTower(config, inputs.items, inputs.users, inputs.counts, make_tasks(config.tasks, corpus))
     build(model)
     with create(path, spec) as draft:
@@ -126,7 +126,8 @@ def build(model: TwoTower) -> None:
 
 
 def _needed_jobs(config: Config) -> set[str]:
-    return {job for name, task in TASKS.items() if getattr(config.tasks, name).weight > 0 for job in task.needs}
+    sections = {name: getattr(config.tasks, name) for name in TASKS}
+    return {job for name, task in TASKS.items() if sections[name].weight > 0 for job in task.jobs(sections[name])}
 
 
 def _spec(config: Config) -> Spec:

@@ -9,14 +9,20 @@ from pipeline.storage import Location
 from towers.keras import keras, tf
 
 if TYPE_CHECKING:
+    from pipeline.catalogue import FieldTable
     from towers.two_tower import TwoTower
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """What tasks may read: `rows` is R, items plus the unknown one; `artifacts` maps a job to its folder."""
+    """What tasks may read.
+
+    rows: R, items plus the unknown one. items: all fields of theirs, whichever of them the towers read. artifacts: maps
+    a job to its folder.
+    """
 
     rows: int
+    items: "FieldTable"
     artifacts: dict[str, Location]
 
 
@@ -33,6 +39,11 @@ class Task(ABC):
 
     def __init__(self, config: TaskConfig, corpus: Corpus) -> None:
         self.config, self.corpus = config, corpus
+
+    @classmethod
+    def jobs(cls, config: TaskConfig) -> tuple[str, ...]:
+        """The Beam jobs whose artefacts the task reads under these settings: `needs`, or fewer."""
+        return cls.needs
 
     @property
     def weight(self) -> float:

@@ -88,9 +88,9 @@ def test_fields_come_in_the_order_of_the_schema_with_their_sizes(prepared):
     _, _, tables, known = prepared
     assert item_table(tables, known).fields == (
         EncodedField("item_id", "categorical", known.items.size),
-        EncodedField("genre", "categorical", known.item_fields["genre"].size),
-        EncodedField("tags", "multi", known.item_fields["tags"].size),
-        EncodedField("year", "numeric", len(known.boundaries["item.year"]) + 3),
+        EncodedField("genre", "categorical", known.item_fields["genre"].size, known.item_fields["genre"].index("")),
+        EncodedField("tags", "multi", known.item_fields["tags"].size, known.item_fields["tags"].index("")),
+        EncodedField("year", "numeric", len(known.boundaries["item.year"]) + 3, len(known.boundaries["item.year"]) + 2),
     )
     assert [field.name for field in user_table(tables, known).fields] == ["country", "age"]
 

@@ -9,10 +9,10 @@ import pytest
 from tower_fixtures import ROWS, items, small_config, small_model
 
 from pipeline.artifacts import Spec, create
-from pipeline.errors import ArtifactError
+from pipeline.errors import ArtifactError, ConfigError
 from ssl_tasks.feature_masking import correlated_masks
 from ssl_tasks.registry import TASKS, make_tasks
-from ssl_tasks.semantic_level import draw_one
+from ssl_tasks.semantic_level import NearestItems
 from ssl_tasks.session_level import Cooccurrence, SessionLevel
 from ssl_tasks.task import Corpus, Task, following
 from towers.keras import keras, tf
@@ -30,13 +30,14 @@ def corpus(tmp_path) -> Corpus:
         (draft.dir / "mutual_information.json").write_text(json.dumps(content))
     neighbours = np.zeros((ROWS, 4), np.int32)
     neighbours[1:-1] = (np.arange(1, ROWS - 1)[:, None] + np.arange(4)) % (ROWS - 1) + 1
-    with create(tmp_path / "title_neighbours", Spec("title_neighbours", 1)) as draft:
-        np.save(draft.dir / "neighbours.npy", neighbours)
+    with create(tmp_path / "title_neighbours", Spec("title_neighbours", 1, config={"neighbours": 4})) as draft:
+        for start in (0, 20):
+            lists = pa.FixedSizeListArray.from_arrays(pa.array(neighbours[start : start + 20].reshape(-1)), 4)
+            pq.write_table(pa.table({"neighbours": lists}), draft.dir / f"part-{start:010d}.parquet")
     with create(tmp_path / "session_cooccurrence", Spec("session_cooccurrence", 1)) as draft:
         pq.write_table(cooccurrence_table(), draft.dir / "part-00000.parquet")
-    return Corpus(
-        ROWS, {job: tmp_path / job for job in ("mutual_information", "title_neighbours", "session_cooccurrence")}
-    )
+    jobs = ("mutual_information", "title_neighbours", "session_cooccurrence")
+    return Corpus(ROWS, items(), {job: tmp_path / job for job in jobs})
 
 
 def cooccurrence_table() -> pa.Table:
@@ -47,6 +48,19 @@ def cooccurrence_table() -> pa.Table:
     return pa.table({"item": pa.array(list(PAIRS), pa.int32()), **lists})
 
 
+TAXONOMY = "tasks.semantic_level.relation=taxonomy"
+VARIANTS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(TASKS, ()),
+    "semantic_level by genre": (TAXONOMY, "tasks.semantic_level.taxonomy_field=genre"),
+    "semantic_level by tags": (TAXONOMY, "tasks.semantic_level.taxonomy_field=tags"),
+}
+"""Every task, and each other way of one to choose its items: what all of them must do."""
+
+
+def one_variant(corpus: Corpus, variant: str, *overrides: str) -> Task:
+    return one_task(corpus, variant.split()[0], *VARIANTS[variant], *overrides)
+
+
 def one_task(corpus: Corpus, name: str, *overrides: str) -> Task:
     settings = [f"tasks.{name}.weight=0.5", f"tasks.{name}.batch_size=24"]
     if name == "semantic_level":
@@ -55,9 +69,9 @@ def one_task(corpus: Corpus, name: str, *overrides: str) -> Task:
     return task
 
 
-@pytest.mark.parametrize("name", sorted(TASKS))
-def test_the_loss_is_finite_and_trains_the_item_side_only(name, corpus):
-    task = one_task(corpus, name)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_loss_is_finite_and_trains_the_item_side_only(variant, corpus):
+    task = one_variant(corpus, variant)
     model = small_model(small_config(), (task,))
     with tf.GradientTape() as tape:
         loss = task.loss(model, training=True)
@@ -75,45 +89,46 @@ def test_the_loss_is_finite_and_trains_the_item_side_only(name, corpus):
     assert not any("user" in variable for variable in reached)
 
 
-@pytest.mark.parametrize("name", sorted(TASKS))
-def test_a_seed_repeats_the_loss(name, corpus):
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_seed_repeats_the_loss(variant, corpus):
     def losses() -> list[float]:
         keras.utils.set_random_seed(8)
-        task = one_task(corpus, name)
+        task = one_variant(corpus, variant)
         model = small_model(small_config(), (task,))
         return [float(task.loss(model, training=True)) for _ in range(3)]
 
     assert losses() == losses()
 
 
-@pytest.mark.parametrize("name", sorted(TASKS))
-def test_the_joint_loss_is_retrieval_plus_weight_times_task(name, corpus):
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_joint_loss_is_retrieval_plus_weight_times_task(variant, corpus):
     from tower_fixtures import batch
 
     config = small_config()
-    task = one_task(corpus, name)
+    task = one_variant(corpus, variant)
     model = small_model(config, (task,))
     total = model.compute_loss({key: tf.constant(value) for key, value in batch(config).items()}, training=False)
-    expected = model.means["retrieval"].result() + 0.5 * model.means[name].result()
+    expected = model.means["retrieval"].result() + 0.5 * model.means[task.name].result()
     assert float(total) == pytest.approx(float(expected), rel=1e-6)
 
 
-@pytest.mark.parametrize("name", sorted(TASKS))
+@pytest.mark.parametrize("name", TASKS)
 def test_a_weight_of_zero_switches_the_task_off(name, corpus):
     assert make_tasks(small_config(f"tasks.{name}.weight=0").tasks, corpus) == []
 
 
 @pytest.mark.parametrize("name", [name for name, task in TASKS.items() if task.needs])
 def test_a_missing_artefact_is_named(name, tmp_path):
-    corpus = Corpus(ROWS, dict.fromkeys(TASKS[name].needs, tmp_path / "nothing"))
+    corpus = Corpus(ROWS, items(), dict.fromkeys(TASKS[name].needs, tmp_path / "nothing"))
     with pytest.raises(ArtifactError, match=TASKS[name].needs[0]):
         one_task(corpus, name)
 
 
-@pytest.mark.parametrize("name", sorted(TASKS))
-def test_items_are_drawn_uniformly_and_never_the_unknown_one(name, corpus):
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_items_are_drawn_uniformly_and_never_the_unknown_one(variant, corpus):
     keras.utils.set_random_seed(1)
-    drawn = one_task(corpus, name, f"tasks.{name}.batch_size=58000").draw_items().numpy()
+    task = one_variant(corpus, variant, f"tasks.{variant.split()[0]}.batch_size=58000")
+    drawn = task.draw_items().numpy()
     share = np.bincount(drawn, minlength=ROWS) / 2000  # 2000 expected each
     assert share[0] == 0
     assert share[1:] == pytest.approx(np.ones(ROWS - 1), abs=0.12)
@@ -180,12 +195,42 @@ def test_feature_level_augmentations_zero_what_they_say(augmentation, corpus):
 
 def test_a_semantic_positive_is_one_of_the_neighbours_uniformly():
     keras.utils.set_random_seed(0)
-    near = tf.constant([[4, 7, 9, 0]] * 6000 + [[0, 0, 0, 0]])
-    positives, valid = draw_one(near)
+    near = NearestItems(np.array([[0, 0, 0, 0], [4, 7, 9, 0], [0, 0, 0, 0]]))
+    positives, valid = near.draw(tf.constant([1] * 6000 + [2]))
     share = np.bincount(positives.numpy()[:-1], minlength=10) / 2000
     assert share[[4, 7, 9]] == pytest.approx(np.ones(3), abs=0.1)
     assert share.sum() == pytest.approx(3.0)
     assert valid.numpy().tolist() == [True] * 6000 + [False]
+
+
+def test_semantic_neighbours_are_read_in_row_order_and_cut_to_the_nearest(corpus):
+    task = one_task(corpus, "semantic_level", "tasks.semantic_level.top_k=2")
+    assert task.relation.neighbours.numpy()[[0, 1, 25]].tolist() == [[0, 0], [2, 3], [26, 27]]
+    with pytest.raises(ArtifactError, match=r"top_k` is 5, but title_neighbours holds 4.*Cure: raise `prepare.titles"):
+        one_task(corpus, "semantic_level", "tasks.semantic_level.top_k=5")
+
+
+def test_a_taxonomy_needs_no_artefact(corpus):
+    task = one_variant(Corpus(ROWS, items(), {}), "semantic_level by genre")
+    assert task.jobs(task.config) == ()
+    assert one_task(corpus, "semantic_level").jobs(small_config().tasks.semantic_level) == ("title_neighbours",)
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        (
+            "null",
+            r"taxonomy_field` is None, which is no categorical or multi-valued item field. There are: \['genre', 't",
+        ),
+        ("genres", r"Did you mean `genre`\?"),
+        ("price", "no categorical"),
+        ("item_id", "no categorical"),
+    ],
+)
+def test_a_taxonomy_by_no_such_field_is_refused(corpus, field, message):
+    with pytest.raises(ConfigError, match=message):
+        one_task(corpus, "semantic_level", TAXONOMY, f"tasks.semantic_level.taxonomy_field={field}")
 
 
 def test_a_session_positive_is_drawn_in_proportion_to_its_weight(corpus):

