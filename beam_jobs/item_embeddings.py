@@ -22,6 +22,7 @@ from beam_jobs.title_embeddings import TitleStore, embed_titles, encoder_key
 from pipeline.artifacts import Artifact, Draft, Spec, create, current, file_digest, open_artifact
 from pipeline.catalogue import Vocabularies, titles
 from pipeline.config import Config
+from pipeline.storage import Location
 from pipeline.tables import Tables
 
 KIND, VERSION = "item_embeddings", 1
@@ -38,7 +39,7 @@ class ItemEmbeddings:
     digests: np.ndarray
 
     @classmethod
-    def read(cls, path: Path | str) -> "ItemEmbeddings":
+    def read(cls, path: Location | str) -> "ItemEmbeddings":
         """Open the artefact at `path`. Raises ArtifactError."""
         artifact = open_artifact(path, KIND, VERSION)
         rows = pq.read_table(artifact.file(ROWS)).combine_chunks()

@@ -11,7 +11,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -27,6 +26,7 @@ from beam_jobs.title_encoder import FILES, TitleEncoder, find_encoder
 from pipeline.artifacts import Artifact, Spec, create, file_digest, open_artifact
 from pipeline.config import Config, TitleConfig
 from pipeline.errors import ArtifactError
+from pipeline.storage import Location
 
 KIND = "title_embeddings"
 VERSION = 1
@@ -48,11 +48,11 @@ def encoder_key(titles: TitleConfig) -> str:
 class TitleStore:
     """The batches under `folder`, which is that of one encoder key."""
 
-    folder: Path
+    folder: Location
     batches: tuple[Artifact, ...]
 
     @classmethod
-    def read(cls, folder: Path) -> "TitleStore":
+    def read(cls, folder: Location) -> "TitleStore":
         """Open the batches up to the first that is missing or damaged; those from there on are embedded anew."""
         batches: list[Artifact] = []
         while True:
@@ -108,7 +108,7 @@ def embed_titles(
     return TitleStore.read(folder), counts | {"titles_reused": len(titles) - len(missing)}
 
 
-def _write_batch(path: Path, titles: list[str], settings: TitleConfig, args: Sequence[str]) -> None:
+def _write_batch(path: Location, titles: list[str], settings: TitleConfig, args: Sequence[str]) -> None:
     spec = Spec(KIND, VERSION, {"encoder": path.parent.name})
     parts = -(-len(titles) // TITLES_PER_PART)
     with create(path, spec) as draft, progress("title embeddings", [draft.target], "part-*.parquet", parts):
@@ -121,7 +121,7 @@ def _write_batch(path: Path, titles: list[str], settings: TitleConfig, args: Seq
 # ---- Beam
 
 
-def _embed(pipeline: beam.Pipeline, source: Path, settings: TitleConfig, folder: Path) -> None:
+def _embed(pipeline: beam.Pipeline, source: Location, settings: TitleConfig, folder: Location) -> None:
     """Add to a pipeline: the row groups of `source` -> a part file each, in `folder`."""
     embedded = (
         pipeline
@@ -163,5 +163,4 @@ class TitleHandler(ModelHandler[bytes, bytes, TitleEncoder]):
 def write_vectors(block: bytes, folder: str) -> None:
     """Write one block of embedded titles under the name it carries."""
     table = blocks.unpack(block)
-    path = Path(folder) / table.schema.metadata[b"part"].decode()
-    blocks.write_part(path, lambda aside: pq.write_table(table, aside))
+    blocks.write_part(f"{folder}/{table.schema.metadata[b'part'].decode()}", lambda aside: pq.write_table(table, aside))

@@ -10,7 +10,6 @@ an item in it, or by an item that is new or has another vector. The files are th
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
@@ -26,6 +25,7 @@ from beam_jobs.job import count, main, progress, run_pipeline
 from pipeline.artifacts import Artifact, Spec, create, current, open_artifact
 from pipeline.config import Config
 from pipeline.errors import ArtifactError
+from pipeline.storage import Location
 
 KIND = "title_neighbours"
 VERSION = 1
@@ -119,7 +119,7 @@ class Finder:
 class Search(beam.DoFn):
     """(start, stop) of some rows -> the part file of them."""
 
-    def __init__(self, items: Path, earlier: Path | None, k: int, folder: Path) -> None:
+    def __init__(self, items: Location, earlier: Location | None, k: int, folder: Location) -> None:
         self.items, self.k, self.folder = str(items), k, str(folder)
         self.earlier = None if earlier is None else str(earlier)
         self.shared = Shared()
@@ -138,9 +138,7 @@ class Search(beam.DoFn):
         count("items_updated", np.count_nonzero(updated))
         count("items_searched", np.count_nonzero(self.finder.items.known[rows] & ~updated))
         table = self.finder.table(rows, lists)
-        blocks.write_part(
-            Path(self.folder) / f"part-{span[0]:010d}.parquet", lambda aside: pq.write_table(table, aside)
-        )
+        blocks.write_part(f"{self.folder}/part-{span[0]:010d}.parquet", lambda aside: pq.write_table(table, aside))
 
 
 def read_parts(artifact: Artifact) -> pa.Table:
@@ -171,7 +169,7 @@ def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
     return open_artifact(path, KIND, VERSION)
 
 
-def _comparable(path: Path, spec: Spec) -> bool:
+def _comparable(path: Location, spec: Spec) -> bool:
     """Is there an artefact with lists of the same length? That its vectors are of one encoder is seen row by row."""
     try:
         return open_artifact(path, KIND, VERSION).config == spec.config

@@ -1,7 +1,5 @@
 """MicRec's semantic-level item contrastive task (Xie et al. 2022, section 3.4, eq. 4)."""
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,6 +7,7 @@ import pyarrow.parquet as pq
 from pipeline.artifacts import open_artifact
 from pipeline.config import SemanticLevelConfig, TaskConfig
 from pipeline.errors import ArtifactError, ConfigError, nearest
+from pipeline.storage import Location
 from ssl_tasks.item_pairs import ItemPairs
 from ssl_tasks.shared_values import SharedValues
 from ssl_tasks.task import Corpus
@@ -64,7 +63,7 @@ class NearestItems:
         return tf.reduce_any(tf.equal(others[:, :, tf.newaxis], near[:, tf.newaxis, :]), axis=2)  # (n, m)
 
 
-def read_neighbours(path: Path, top_k: int) -> np.ndarray:
+def read_neighbours(path: Location, top_k: int) -> np.ndarray:
     """The `top_k` nearest items of each from the artefact: int32 [R, top_k]. Raises ArtifactError."""
     artifact = open_artifact(path, "title_neighbours", 1)
     if (kept := artifact.config["neighbours"]) < top_k:
