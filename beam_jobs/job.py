@@ -12,13 +12,13 @@ import numpy as np
 from apache_beam.metrics import Metrics
 from apache_beam.metrics.metric import MetricResults
 from apache_beam.runners.runner import PipelineState
-from tqdm import tqdm
 
 from beam_jobs.runner import failure, module_name, runner_options
 from pipeline.artifacts import Artifact
 from pipeline.config import Config
 from pipeline.config_file import load_config
 from pipeline.errors import TwoTowerError
+from pipeline.progress import bar, summarised
 from pipeline.storage import Location, is_remote
 
 NAMESPACE = "twotower"
@@ -62,7 +62,10 @@ def progress(stage: str, folders: Sequence[Location], pattern: str, expected: in
     """Show a bar that follows the finished files of a stage, on whichever machine its workers write them."""
     done = threading.Event()
     pause = 5 if any(map(is_remote, folders)) else 0.5  # seconds; each look is a request to the store
-    with tqdm(total=expected, desc=stage, unit="part") as bar:
+    with bar(total=expected, desc=stage, unit="part") as shown:
+        if shown.disable:
+            yield
+            return
 
         def follow() -> None:
             while not done.wait(pause):
@@ -70,10 +73,8 @@ def progress(stage: str, folders: Sequence[Location], pattern: str, expected: in
 
         def show() -> None:
             finished = min(expected, sum(1 for folder in folders for _ in folder.glob(pattern)))
-            if finished > bar.n:
-                bar.update(finished - bar.n)
-            elif sys.stderr.isatty():
-                bar.refresh()  # the clock goes on; in a log it would only add lines
+            shown.update(finished - shown.n)
+            shown.refresh()  # the clock goes on
 
         watcher = threading.Thread(target=follow, daemon=True)
         watcher.start()
@@ -97,9 +98,10 @@ def main(run: Callable[[Config, Sequence[str]], Artifact], argv: Sequence[str] |
     arguments, pipeline_args = parser.parse_known_args(argv)
     logging.getLogger().setLevel(logging.WARNING)
     try:
-        artifact = run(load_config(arguments.config, arguments.set), pipeline_args)
+        config = load_config(arguments.config, arguments.set)
+        artifact = summarised(lambda: run(config, pipeline_args))
     except TwoTowerError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    print(f"{artifact.path}: {artifact.counts}")
+    print(artifact.path)
     return 0

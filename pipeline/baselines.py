@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from scipy.linalg import lapack
-from tqdm import tqdm
 
 from pipeline.artifacts import Artifact, Spec, create, current, open_artifact
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.evaluation_set import EvaluationSet, Phase, before_refit, phase_bounds
 from pipeline.metrics import hits
+from pipeline.progress import bar
 from pipeline.ranking import Ranking, Score, evaluate
 from pipeline.sequences import UserSequences
 
@@ -228,7 +228,7 @@ def run(
     if done := current(path, spec):
         return Baselines.open(done)
     total = len(config.evaluate.recent_days) + len(RIDGES) * (1 + len(LAST))
-    tried = list(tqdm(trials(config, sequences, len(parts["trained"].counts)), "tuning the baselines", total, delay=1))
+    tried = list(bar(trials(config, sequences, len(parts["trained"].counts)), "tuning the baselines", total, delay=1))
     chosen = choose(tried)
     arrays: dict[str, Any] = {}  # not of ndarray: the stub of savez takes them for its flag
     for part, name, ranking in rank(sequences, parts, chosen, at):

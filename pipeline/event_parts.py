@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
+from pipeline.progress import bar
 from pipeline.tables import EVENTS, WHOLE_LOG
 
 ROW_GROUP = 1 << 18
@@ -90,7 +90,7 @@ class Days:
         """Write the parts of every day."""
         held = dict(self._take())
         days = sorted({*self._aside.days, *held})
-        for day in tqdm(days, desc=f"events of {len(days)} days", unit="day", delay=1.0):
+        for day in bar(days, desc=f"events of {len(days)} days", unit="day", delay=1.0):
             parts = Parts(day_folder(self._folder, str(np.datetime64(day, "D"))))
             for events in self._aside.read(day):
                 parts.add(events)

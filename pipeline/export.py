@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 import faiss
 import numpy as np
-from tqdm import tqdm
 
 from pipeline import export_index
 from pipeline.artifacts import Artifact, Draft, Spec, create, current, open_artifact
@@ -21,6 +20,7 @@ from pipeline.dataset import user_inputs
 from pipeline.errors import ArtifactError
 from pipeline.export_records import Histories, user_fields, write_items, write_users
 from pipeline.export_tower import check_parity, save_tower
+from pipeline.progress import bar
 from pipeline.sequences import KIND as SEQUENCES_KIND
 from pipeline.sequences import VERSION as SEQUENCES_VERSION
 from pipeline.sequences import UserSequences
@@ -133,7 +133,7 @@ def item_vectors(sources: Sources, settings: ExportConfig) -> tuple[np.ndarray, 
     if not len(indices):
         raise ArtifactError("there is no item to index. Cure: check the tables, or set `export.catalogue` to all")
     starts = range(0, len(indices), VECTOR_BATCH)
-    batches = tqdm([indices[s : s + VECTOR_BATCH] for s in starts], desc="item vectors", unit="batch")
+    batches = bar([indices[s : s + VECTOR_BATCH] for s in starts], desc="item vectors", unit="batch")
     vectors = np.concatenate([sources.model.item_vectors(batch) for batch in batches]).astype(np.float32, copy=False)
     if not np.isfinite(vectors).all():
         raise ArtifactError("the model gives item vectors that are not finite. Cure: train again with a lower rate")

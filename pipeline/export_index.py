@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import faiss
 import numpy as np
-from tqdm import tqdm
 
 from pipeline.errors import ArtifactError, ConfigError
+from pipeline.progress import bar
 
 ADD_BATCH = 65_536
 QUERY_BATCH = 64
@@ -32,7 +32,7 @@ def build(vectors: np.ndarray, factory: str) -> faiss.Index:
             index = faiss.index_factory(vectors.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
             index.train(vectors)
             starts = range(0, len(vectors), ADD_BATCH)
-            for start in tqdm(starts, desc=f"index {factory}", unit="batch"):
+            for start in bar(starts, desc=f"index {factory}", unit="batch"):
                 index.add(vectors[start : start + ADD_BATCH])
         except RuntimeError as error:
             reason = str(error).rsplit(": ", 1)[-1]
@@ -92,7 +92,7 @@ def _kth_scores(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
     starts = range(0, len(queries), QUERY_BATCH)
     batches = [
         faiss.knn(queries[start : start + QUERY_BATCH], vectors, k, metric=faiss.METRIC_INNER_PRODUCT)[0][:, -1]
-        for start in tqdm(starts, desc="exact search", unit="batch")
+        for start in bar(starts, desc="exact search", unit="batch")
     ]
     return np.concatenate(batches)
 

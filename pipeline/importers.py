@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from pipeline import demo_logs, import_movielens, import_recbole, import_table, write_catalogue
 from pipeline.artifacts import Artifact, Spec, current, open_artifact
 from pipeline.config import Config
 from pipeline.config_source import SourceConfig
 from pipeline.event_library import EventLibrary, ReadEvents
 from pipeline.outcome import Outcome
+from pipeline.progress import bar
 from pipeline.source_files import SourceFiles, check_unchanged, digests
 from pipeline.storage import Location
 from pipeline.tables import KIND, VERSION
@@ -57,7 +56,7 @@ def import_source(config: Config) -> Artifact:
     digest = digests(found)
     catalogue = _catalogue(path.parent / "catalogue", found.catalogue, digest, source)
     library, events = EventLibrary(path, source, previous_tables(path)), {}
-    for name, file in tqdm(found.events.items(), desc="event files", unit="file", delay=1.0):
+    for name, file in bar(found.events.items(), desc="event files", unit="file", delay=1.0):
         events[name] = library.events(name, file, digest[name], importer.read_events)
         outcome = Outcome.from_json(name, events[name].counts["outcome"])
         outcome.check(source.max_rejected_share, events[name].file("rejects.csv"))

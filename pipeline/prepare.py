@@ -1,8 +1,7 @@
 """Prepare: run the Beam jobs over the tables, each unless its artefact is current."""
 
 from collections.abc import Callable, Sequence
-
-from tqdm import tqdm
+from functools import partial
 
 from beam_jobs import (
     catalogue_counts,
@@ -16,6 +15,7 @@ from beam_jobs import (
 from pipeline.artifacts import Artifact
 from pipeline.config import Config
 from pipeline.errors import ConfigError, nearest
+from pipeline.progress import bar, summarised
 
 JOBS: dict[str, Callable[[Config, Sequence[str]], Artifact]] = {
     "day_events": day_events.run,
@@ -43,8 +43,8 @@ def prepare(
             raise ConfigError(f"there is no Beam job {name!r}.{nearest(name, JOBS)} There are: {', '.join(JOBS)}")
     artifacts = {}
     jobs = {name: run for name, run in JOBS.items() if only is None or name in only}
-    with tqdm(jobs.items(), desc="prepare", unit="job") as bar:
-        for name, run in bar:
-            bar.set_postfix_str(name)
-            artifacts[name] = run(config, pipeline_args)
+    with bar(jobs.items(), desc="prepare", unit="job") as shown:
+        for name, run in shown:
+            shown.set_postfix_str(name)
+            artifacts[name] = summarised(partial(run, config, pipeline_args))
     return artifacts

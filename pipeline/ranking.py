@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm import tqdm
 
 from pipeline.errors import ArtifactError, ConfigError
 from pipeline.evaluation_set import EvaluationSet
 from pipeline.metrics import UNRANKED
+from pipeline.progress import bar
 
 Score = Callable[[int, int], np.ndarray]
 """score(start, stop) -> float32 [stop - start, C]: users start .. stop of the evaluation set against all candidates."""
@@ -48,7 +48,7 @@ def evaluate(
     ranks = np.full(len(targets), UNRANKED, np.int32)
     best_positions = np.full(len(evaluation_set.candidates), UNRANKED, np.int32)
     step = max(1, SCORES_AT_ONCE // len(evaluation_set.candidates))
-    with tqdm(total=len(evaluation_set), desc=description, unit=" users", delay=1) as progress:
+    with bar(total=len(evaluation_set), desc=description, unit=" users", delay=1) as progress:
         for start in range(0, len(evaluation_set), step):
             stop = min(start + step, len(evaluation_set))
             scores = _without_seen(evaluation_set, score, start, stop)

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from pipeline.errors import InputError
+from pipeline.progress import bar
 from pipeline.rejects import Account, Block
 
 BATCH_ROWS = 1 << 18
@@ -29,7 +29,7 @@ def read_parquet(path: Path, account: Account, wanted: Iterable[str]) -> Iterato
     try:
         with (
             pq.ParquetFile(path) as file,
-            tqdm(total=file.metadata.num_rows, unit="row", desc=account.file, delay=1.0) as progress,
+            bar(total=file.metadata.num_rows, unit="row", desc=account.file, delay=1.0) as progress,
         ):
             for batch in file.iter_batches(BATCH_ROWS, columns=columns):
                 yield Block(

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from pipeline.config_source import SourceConfig
 from pipeline.errors import ConfigError, InputError, nearest
+from pipeline.progress import bar
 
 BLOCK_BYTES = 8 << 20
 MAX_LINE_BYTES = 64 << 20
@@ -32,7 +33,7 @@ class SourceFiles:
 def digests(files: SourceFiles) -> dict[str, str]:
     """File name -> SHA-256 of its content. Raises InputError when a file cannot be read."""
     found = {**files.catalogue, **files.events}
-    with tqdm(total=_sizes(found), unit="B", unit_scale=True, desc="checksums", delay=1.0) as progress:
+    with bar(total=_sizes(found), unit="B", unit_scale=True, desc="checksums", delay=1.0) as progress:
         return {name: _digest(path, progress) for name, path in found.items()}
 
 
@@ -105,7 +106,7 @@ def _chunks(path: Path, name: str) -> Iterator[bytes]:
     try:
         with (
             path.open("rb") as raw,
-            tqdm(total=os.path.getsize(path), unit="B", unit_scale=True, desc=name, delay=1.0) as progress,
+            bar(total=os.path.getsize(path), unit="B", unit_scale=True, desc=name, delay=1.0) as progress,
         ):
             stream: BinaryIO | gzip.GzipFile = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
             while chunk := stream.read(BLOCK_BYTES):

@@ -1,13 +1,13 @@
 """The stages of the pipeline in their order, each run with a headline and a line that says what it made."""
 
-import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.artifacts import Artifact
 from pipeline.config import Config
 from pipeline.errors import ConfigError
+from pipeline.progress import say, summarised
 
 if TYPE_CHECKING:
     from pipeline.evaluation_set import Phase
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def _import(config: Config) -> list[Artifact]:
     from pipeline.importers import import_source
 
-    return [import_source(config)]
+    return [summarised(lambda: import_source(config))]
 
 
 def _prepare(config: Config) -> list[Artifact]:
@@ -26,7 +26,7 @@ def _prepare(config: Config) -> list[Artifact]:
 def _train(config: Config) -> list[Artifact]:
     from pipeline.train import train
 
-    return [train(config)]
+    return [summarised(lambda: train(config))]
 
 
 def _evaluate(config: Config) -> list[Artifact]:
@@ -36,11 +36,8 @@ def _evaluate(config: Config) -> list[Artifact]:
 def _export(config: Config) -> list[Artifact]:
     from pipeline.export import export
 
-    return [export(config)]
+    return [summarised(lambda: export(config))]
 
-
-MOST_TOLD = 8
-"""A count with more parts than this (records of a month's files) is told as their sum."""
 
 STAGES: dict[str, Callable[[Config], list[Artifact]]] = {
     "import": _import,
@@ -53,7 +50,7 @@ STAGES: dict[str, Callable[[Config], list[Artifact]]] = {
 
 def run(name: str, config: Config) -> list[Artifact]:
     """Run one stage, which skips itself when its artefact is current."""
-    return _announced(name, lambda: STAGES[name](config))
+    return _timed(name, lambda: STAGES[name](config))
 
 
 def run_all(config: Config) -> None:
@@ -69,12 +66,12 @@ def prepare(config: Config, only: Sequence[str] | None, beam_options: Sequence[s
     """Run the Beam jobs, or only those named, with options for Beam. Raises ConfigError for a stray argument."""
     if beam_options and not beam_options[0].startswith("-"):
         raise ConfigError(f"unexpected argument {beam_options[0]!r}. Cure: --only {beam_options[0]} to run one job")
-    _announced("prepare", lambda: _beam_jobs(config, only, beam_options))
+    _timed("prepare", lambda: _beam_jobs(config, only, beam_options))
 
 
 def evaluate(config: Config, phase: "Phase") -> None:
     """Evaluate the model on one part of the split and print the report."""
-    (artifact,) = _announced("evaluate", lambda: [_evaluation(config, phase)])
+    (artifact,) = _timed("evaluate", lambda: [_evaluation(config, phase)])
     print_report(artifact)
 
 
@@ -90,33 +87,11 @@ def print_report(evaluation: Artifact) -> None:
     print(evaluation.file("report.md").read_text(encoding="utf-8"))
 
 
-def say(text: str) -> None:
-    """Tell the person at the terminal; stdout is kept for results."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def _announced(name: str, stage: Callable[[], Iterable[Artifact]]) -> list[Artifact]:
-    started, clock = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), time.monotonic()
-    artifacts = list(stage())
-    for artifact in artifacts:
-        kind, created = artifact.manifest["spec"]["kind"], artifact.manifest["created"]
-        fate = f"unchanged since {created}, skipped" if created < started else "done"
-        say(f"{kind}: {fate}{_counted(artifact)}")
+def _timed(name: str, stage: Callable[[], list[Artifact]]) -> list[Artifact]:
+    clock = time.monotonic()
+    artifacts = stage()
     say(f"{name}: {time.monotonic() - clock:.1f} s")
     return artifacts
-
-
-def _counted(artifact: Artifact) -> str:
-    """What an artefact counted and found any of: `, events 3, rejected missing id 2`."""
-    told = ""
-    for name, value in artifact.counts.items():
-        inner = value if isinstance(value, dict) else {"": value}
-        if len(inner) > MOST_TOLD:
-            inner = {"": sum(number for number in inner.values() if isinstance(number, int | float))}
-        for reason, number in inner.items():
-            if isinstance(number, int | float) and number:
-                told += f", {' '.join(f'{name} {reason}'.split()).replace('_', ' ')} {number:,}"
-    return told
 
 
 def _beam_jobs(config: Config, only: Sequence[str] | None, beam_options: Sequence[str]) -> list[Artifact]:
@@ -128,4 +103,4 @@ def _beam_jobs(config: Config, only: Sequence[str] | None, beam_options: Sequenc
 def _evaluation(config: Config, phase: "Phase") -> Artifact:
     from pipeline.evaluate import run as run_evaluation
 
-    return run_evaluation(config, phase)
+    return summarised(lambda: run_evaluation(config, phase))

@@ -9,12 +9,12 @@ from functools import cached_property
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from pipeline.artifacts import open_artifact
 from pipeline.errors import InputError
 from pipeline.evaluation_set import slices
 from pipeline.metrics import UNRANKED, average_precision, hits, recall, sum_by_user
+from pipeline.progress import bar
 from pipeline.storage import Location
 
 DRAWS_AT_ONCE = 1 << 22
@@ -68,7 +68,7 @@ def _multiplicities(users: int, resamples: int, seed: int) -> Iterator[np.ndarra
     """How often each user is drawn, float64 [b, U]: multinomial rows, as counts of uniform draws."""
     rng = np.random.default_rng(seed)
     step = max(1, DRAWS_AT_ONCE // users)
-    for start in tqdm(range(0, resamples, step), desc="bootstrap", delay=1):
+    for start in bar(range(0, resamples, step), desc="bootstrap", delay=1):
         rows = min(step, resamples - start)
         draws = rng.integers(0, users, (rows, users)) + users * np.arange(rows)[:, np.newaxis]
         yield np.bincount(draws.ravel(), minlength=rows * users).reshape(rows, users).astype(np.float64)

@@ -1,7 +1,6 @@
 """The training stage: artefacts -> the model with the best validation HIT."""
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from tqdm import tqdm
 
 from pipeline.artifacts import Artifact, Spec, create, current, open_artifact
 from pipeline.catalogue import FieldTable, Vocabularies, item_table, user_table
@@ -19,6 +17,7 @@ from pipeline.errors import ArtifactError, TwoTowerError
 from pipeline.evaluate import model_score
 from pipeline.evaluation_set import EvaluationSet
 from pipeline.metrics import hits
+from pipeline.progress import bar, say
 from pipeline.ranking import evaluate
 from pipeline.sequences import UserSequences
 from pipeline.tables import VERSION as TABLES_VERSION
@@ -161,7 +160,7 @@ def _fit(model: TwoTower, config: Config, inputs: Inputs, directory: Path) -> di
         if validate:
             record["validation"] = {f"HIT@{config.train.monitor}": round(hit, 5)}
             told = f"epoch {epoch}: loss {record['loss']:.4f}, validation HIT@{config.train.monitor} {hit:.4f}"
-            tqdm.write(told, file=sys.stderr)
+            say(told)
         with open(directory / METRICS, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(record) + "\n")
         if hit > best:
@@ -178,7 +177,7 @@ def _run_epoch(model: TwoTower, step: Callable, dataset: TrainDataset, epoch: in
     for mean in model.means.values():
         mean.reset_state()
     started, examples, total = time.monotonic(), len(dataset.events.items), 0.0
-    with tqdm(total=examples, desc=f"epoch {epoch}", unit=" examples", unit_scale=True, delay=1) as progress:
+    with bar(total=examples, desc=f"epoch {epoch}", unit=" examples", unit_scale=True, delay=1) as progress:
         for number, batch in enumerate(dataset.epoch(epoch), start=1):
             loss = float(step(batch)["loss"])
             if not np.isfinite(loss):

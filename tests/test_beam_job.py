@@ -1,11 +1,13 @@
 """beam_jobs/job.py: what every job shares."""
 
+import json
+
 import apache_beam as beam
 import pytest
 from apache_beam.runners.worker.data_plane import TimeBasedBufferingClosableOutputStream
 
 from beam_jobs.job import count, main, progress, run_pipeline
-from pipeline.artifacts import Artifact
+from pipeline.artifacts import Artifact, Spec, create, open_artifact
 from pipeline.config import Config
 
 
@@ -33,11 +35,18 @@ def test_what_several_steps_count_under_one_name_is_added_up():
     assert counts == {"seen": 4, "total": 6}
 
 
-def test_the_bar_ends_at_the_files_that_are_there(tmp_path, capsys):
+def test_the_bar_ends_at_the_files_that_are_there(tmp_path, open_terminal):
+    terminal = open_terminal()
     with progress("stage", [tmp_path], "part-*", expected=3):
         for name in ("part-0", "part-1", ".part-2.aside", "other"):
             (tmp_path / name).touch()
-    assert "stage:  67%" in capsys.readouterr().err
+    assert "stage:  67%" in terminal.getvalue()
+
+
+def test_a_log_gets_no_bar(tmp_path, capsys):
+    with progress("stage", [tmp_path], "part-*", expected=1):
+        (tmp_path / "part-0").touch()
+    assert capsys.readouterr().err == ""
 
 
 def test_the_bar_ends_when_the_stage_fails(tmp_path):
@@ -46,16 +55,28 @@ def test_the_bar_ends_when_the_stage_fails(tmp_path):
 
 
 def run(config: Config, pipeline_args: list[str]) -> Artifact:
-    """Stands for a job's."""
-    counts = {"name": config.name, "args": pipeline_args}
-    return Artifact(config.tables_dir, {"counts": counts})
+    """Stands for a job's: writes what it was given."""
+    with create(config.tables_dir, Spec("given", 1)) as draft:
+        (draft.dir / "given.json").write_text(json.dumps([config.name, *pipeline_args]))
+        draft.counts["events"] = 3
+    return open_artifact(config.tables_dir, "given", 1)
 
 
 def test_the_command_line_sets_what_it_knows_and_hands_the_rest_to_beam(tmp_path, capsys):
     file = tmp_path / "x.yaml"
-    file.write_text("name: from-file\nworkdir: here\n")
+    file.write_text(f"name: from-file\nworkdir: {tmp_path}\n")
     assert main(run, ["--config", str(file), "--set", "name=given", "--runner=FlinkRunner", "--flink_master=host"]) == 0
-    assert "['--runner=FlinkRunner', '--flink_master=host']" in capsys.readouterr().out
+    given = open_artifact(tmp_path / "tables", "given", 1).file("given.json")
+    assert json.loads(given.read_text()) == ["given", "--runner=FlinkRunner", "--flink_master=host"]
+
+
+def test_the_command_line_ends_with_one_line_and_gives_the_path(tmp_path, capsys):
+    assert main(run, ["--set", f"workdir={tmp_path}"]) == 0
+    out, err = capsys.readouterr()
+    assert out == f"{tmp_path / 'tables'}\n"
+    assert err.startswith("given: 0.")
+    assert ", 3 events (" in err
+    assert err.count("\n") == 1
 
 
 def test_a_wrong_setting_is_one_line_and_its_exit_code(capsys):

@@ -151,6 +151,6 @@ def test_the_command_line_runs_the_job(tmp_path, capsys):
     write_log(config, random_log(seed=5))
     run_through(config, "catalogue_counts")
     assert vocabularies.main(vocabularies.run, ["--set", f"workdir={tmp_path}"]) == 0
-    assert "train_events" in capsys.readouterr().out
+    assert " train events, " in capsys.readouterr().err
     assert vocabularies.main(vocabularies.run, ["--set", f"workdir={tmp_path / 'nowhere'}"]) == 4
     assert "error: no tables artefact" in capsys.readouterr().err

@@ -104,7 +104,7 @@ def test_import_without_arguments_follows_the_config(configs):
 
 def test_run_runs_every_stage_in_order(configs, monkeypatch, capsys):
     monkeypatch.setitem(stages.STAGES, "evaluate", lambda config: [configs.setdefault("evaluate", config)])
-    monkeypatch.setattr(stages, "_announced", lambda name, stage: stage())
+    monkeypatch.setattr(stages, "_timed", lambda name, stage: stage())
     monkeypatch.setattr(stages, "print_report", lambda artifact: None)
     assert exit_code("run") == 0
     assert list(configs) == ["import", "prepare", "train", "evaluate", "export"]

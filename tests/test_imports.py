@@ -18,6 +18,7 @@ ALLOWED = {
         "pipeline.config",
         "pipeline.config_file",
         "pipeline.errors",
+        "pipeline.progress",
         "pipeline.sequences",
         "pipeline.split",
         "pipeline.storage",
