@@ -88,6 +88,23 @@ class PrepareConfig(Section):
     titles: TitleConfig = TitleConfig()
 
 
+class ReportConfig(Section):
+    """The data report at the end of `prepare`: from where on a figure is a warning."""
+
+    warn_refused: float = Field(default=0.01, ge=0.0, le=1.0)
+    """Share of a source file's rows that could not be read."""
+    warn_cut: float = Field(default=0.05, ge=0.0, le=1.0)
+    """Share of items without a title, of sessions cut, of users left out."""
+    warn_change: PositiveFloat = 0.5
+    """Relative change of events, users or items, up or down."""
+    warn_divergence: float = Field(default=0.1, ge=0.0, le=1.0)
+    """Jensen-Shannon divergence, in bits, beyond what chance explains."""
+    warn_new: float = Field(default=0.5, ge=0.0, le=1.0)
+    """Share of events on items never seen before, or of users never seen before."""
+    seen_days: PositiveInt = 7
+    """Where events are partitioned by day: an item or user is new when it has no event in so many days before."""
+
+
 class TowerConfig(Section):
     """The two towers."""
 
@@ -238,6 +255,7 @@ class Config(Section):
     source: SourceConfig = SourceConfig()
     split: SplitConfig = SplitConfig()
     prepare: PrepareConfig = PrepareConfig()
+    report: ReportConfig = ReportConfig()
     tower: TowerConfig = TowerConfig()
     loss: LossConfig = LossConfig()
     tasks: TasksConfig = TasksConfig()
