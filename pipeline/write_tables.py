@@ -126,6 +126,7 @@ def _counts(catalogue: Artifact, events: Mapping[str, Artifact], files: Iterable
         "first_event": _iso(min(count["first_event"] for count in counts)),
         "last_event": _iso(max(count["last_event"] for count in counts)),
         "records": {outcome.file: outcome.records for outcome in outcomes},
+        "files": {o.file: {"kept": o.kept, "filtered": o.filtered, "rejected": o.rejected} for o in outcomes},
         "rejected": _sum(outcome.rejected for outcome in outcomes),
         "below_minimum_rating": filtered.get("below_minimum_rating", 0),
         "blank_lines": filtered.get("blank_lines", 0),
