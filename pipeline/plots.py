@@ -30,7 +30,7 @@ def hits_over_n(path: Path, labels: dict[str, str], rankings: dict[str, Ranking]
     axes.set_xticks(ticks, [str(n) for n in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("N, the length of the list")
-    _dress(axes, "HIT@N: pairs whose target is among the first N")
+    dress(axes, "HIT@N: pairs whose target is among the first N")
     figure.legend(loc="outside upper left", frameon=False, ncols=2, labelcolor=INK)
     figure.savefig(path, dpi=150)
 
@@ -47,14 +47,14 @@ def hits_over_popularity(path: Path, labels: dict[str, str], content: dict[str, 
         style = _line(place, name)
         axes.plot(range(DECILES), values, label=labels[name], marker="o", markersize=4, clip_on=False, **style)
     axes.set_ylim(bottom=0)
-    _dress(axes, f"HIT@{n} by the popularity of the target")
+    dress(axes, f"HIT@{n} by the popularity of the target")
     bars = below.bar(range(DECILES), content["deciles"], color="#BBBBBB", width=0.7)
     below.bar_label(bars, fmt="{:,.0f}", fontsize=8, color=INK, padding=2)
     below.set_ylim(top=max(1, *content["deciles"]) * 1.3)
     below.set_yticks([])
     below.set_xticks(range(DECILES), ["head\ntop 10 %", *(f"{10 * d}-{10 * d + 10} %" for d in range(1, DECILES))])
     below.set_xlabel("train items, most frequent first")
-    _dress(below, "Pairs", percent=False)
+    dress(below, "Pairs", percent=False)
     below.tick_params(axis="x", labelsize=8)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", frameon=False, ncols=2, labelcolor=INK)
     figure.savefig(path, dpi=150)
@@ -68,7 +68,8 @@ def _line(place: int, name: str) -> dict[str, Any]:
     return style | {"linewidth": 1.6, "zorder": 2 + place % 2}
 
 
-def _dress(axes: Axes, title: str, percent: bool = True) -> None:
+def dress(axes: Axes, title: str, percent: bool = True) -> None:
+    """The look that all plots share; `percent`: the y axis is a share, with lines to read it by."""
     axes.set_title(title, loc="left", fontsize=10, color=INK)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color("#AAAAAA")

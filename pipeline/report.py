@@ -10,6 +10,7 @@ import numpy as np
 from pipeline import plots
 from pipeline.config import Config
 from pipeline.evaluation_set import EvaluationSet, Phase, slices
+from pipeline.markdown import table
 from pipeline.metrics import DECILES, average_precision, coverage, hits, recall, sum_by_user
 from pipeline.ranking import Ranking
 from pipeline.statistics import Interval, bootstrap, format_difference, format_figure
@@ -126,15 +127,15 @@ def markdown(figures: dict[str, Any]) -> str:
     ]
     for part, content in figures["parts"].items():
         lines += ["", f"## {TITLES[part]}", "", _sizes(content), ""]
-        lines += _table(_main_header(content, at, headline), _main_rows(content, labels, at, headline))
+        lines += table(_main_header(content, at, headline), _main_rows(content, labels, at, headline))
         lines += ["", "Averages over users:", ""]
-        lines += _table(_user_header(at), _user_rows(content, labels, at))
+        lines += table(_user_header(at), _user_rows(content, labels, at))
         lines += [
             "",
             f"{figures['name']} minus each baseline, HIT@N (95 % interval, paired, over users; bold: without 0):",
             "",
         ]
-        lines += _table(["", *(f"HIT@{n}" for n in at)], _lead_rows(content, labels, at))
+        lines += table(["", *(f"HIT@{n}" for n in at)], _lead_rows(content, labels, at))
         if part == "trained":
             lines += ["", "![HIT@N over N](hit_curve.png)", "", "![HIT by popularity of the target](deciles.png)"]
     return "\n".join(lines) + "\n"
@@ -184,8 +185,3 @@ def _lead_rows(content: dict[str, Any], labels: dict[str, str], at: list[int]) -
     for name, scorer in content["scorers"].items():
         if "model_lead" in scorer:
             yield [labels[name], *(format_difference(Interval(**scorer["model_lead"][str(n)])) for n in at)]
-
-
-def _table(header: list[str], rows: Iterable[list[str]]) -> list[str]:
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    return ["| " + " | ".join(cells) + " |" for cells in (header, rule, *rows)]

@@ -95,9 +95,13 @@ def _timed(name: str, stage: Callable[[], list[Artifact]]) -> list[Artifact]:
 
 
 def _beam_jobs(config: Config, only: Sequence[str] | None, beam_options: Sequence[str]) -> list[Artifact]:
+    from pipeline import data_report
     from pipeline.prepare import prepare as prepare_artifacts
 
-    return list(prepare_artifacts(config, only, beam_options).values())
+    artifacts = prepare_artifacts(config, only, beam_options)
+    report = summarised(lambda: data_report.run(config))
+    say(f"the data report is {report.file('report.md')}")
+    return [*artifacts.values(), report]
 
 
 def _evaluation(config: Config, phase: "Phase") -> Artifact:
