@@ -19,7 +19,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
@@ -28,7 +28,7 @@ from typing import Any
 
 from pipeline import file_cache, local_disk, storage
 from pipeline import manifest as manifests
-from pipeline.errors import ArtifactError
+from pipeline.errors import ArtifactError, StorageError
 from pipeline.manifest import MANIFEST
 from pipeline.storage import Location, file_digest
 
@@ -110,11 +110,13 @@ class Artifact:
 
     def verify(self) -> None:
         """Compare every file, as `file` gives it, with its checksum. Raises ArtifactError naming one that differs."""
-        for name, expected in self.manifest["files"].items():
-            path = self.file(name)
-            if file_digest(path) != expected["sha256"]:
-                cure = "delete it" if storage.is_remote(self.path) else "run its stage again"
-                raise ArtifactError(f"{path} was altered after it was written. Cure: {cure}")
+        storage.in_parallel(self._verify_file, self.manifest["files"])
+
+    def _verify_file(self, name: str) -> None:
+        path = self.file(name)
+        if file_digest(path) != self.checksum(name):
+            cure = "delete it" if storage.is_remote(self.path) else "run its stage again"
+            raise ArtifactError(f"{path} was altered after it was written. Cure: {cure}")
 
     def _names(self, prefix: str) -> list[str]:
         return [name for name in sorted(self.manifest["files"]) if name.startswith(prefix)]
@@ -180,7 +182,8 @@ def create(path: Location | str, spec: Spec) -> Iterator[Draft]:
             yield draft
             files = _finish(draft)
         except BaseException:
-            storage.remove(draft.target)
+            with suppress(StorageError):  # what went wrong first is what matters
+                storage.remove(draft.target)
             raise
         manifest = {
             "run": run,
@@ -212,12 +215,14 @@ def _draft(path: Location, run: str) -> Iterator[Draft]:
 
 def _finish(draft: Draft) -> dict[str, dict[str, Any]]:
     """Make all files of a draft durable where they belong, and list them for the manifest."""
-    checksums = {name: file_digest(draft.dir / name) for name in storage.sizes(draft.dir)}
     target = draft.target
     if isinstance(target, Path):
+        for unfinished in list(target.rglob(".*")):  # by workers that died, and were replaced
+            storage.remove(unfinished)
         for written in (target, *target.rglob("*")):
             local_disk.fsync(written)
-    else:
+    checksums = {name: file_digest(draft.dir / name) for name in storage.sizes(draft.dir)}
+    if not isinstance(target, Path):
         storage.in_parallel(lambda name: storage.put(draft.dir / name, target / name), checksums)
     found = storage.sizes(target)
     parts = [name for name in found if name not in checksums]  # what workers wrote into the store themselves

@@ -8,6 +8,7 @@ The files of one artefact lie side by side, as some readers want them (a checkpo
 import os
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from upath import UPath
@@ -26,9 +27,9 @@ def fetch(source: UPath, fingerprint: str, name: str, size: int, sha256: str) ->
     """
     folder = local_disk.cache_dir() / "files" / fingerprint
     path = folder / name
-    if folder.is_dir():
+    try:
         os.utime(folder)
-    else:
+    except FileNotFoundError:
         _make_room(folder.parent)
     if not path.is_file() or path.stat().st_size != size:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,5 +51,6 @@ def _download(source: UPath, path: Path, sha256: str) -> None:
 
 def _make_room(files: Path) -> None:
     for folder in files.glob("*"):
-        if time.time() - folder.stat().st_mtime > UNUSED_SECONDS:
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(FileNotFoundError):  # others make room too
+            if time.time() - folder.stat().st_mtime > UNUSED_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)

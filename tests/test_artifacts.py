@@ -77,6 +77,15 @@ def test_what_workers_write_into_the_target_is_part_of_it(place):
     artifact.verify()
 
 
+def test_a_part_that_a_dead_worker_left_unfinished_is_no_part_of_it(tmp_path):
+    with create(tmp_path / "a", SPEC) as draft:
+        write_part(draft.target / "deep" / "part-0", lambda aside: Path(aside).write_text("whole"))
+        (draft.dir / "deep" / ".part-1.0123abcd").write_text("half")
+    artifact = open_artifact(tmp_path / "a", "thing", 1)
+    assert list(artifact.manifest["files"]) == ["deep/part-0"]
+    assert [p.name for p in (artifact.dir / "deep").iterdir()] == ["part-0"]
+
+
 def test_a_location_is_where_a_file_lies_and_a_file_is_local(place):
     artifact = make(place / "a")
     assert artifact.location("deep/part-1.txt") == place / "a" / artifact.manifest["run"] / "deep" / "part-1.txt"

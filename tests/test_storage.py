@@ -15,6 +15,7 @@ from upath import UPath
 
 from beam_jobs import blocks
 from pipeline import storage
+from pipeline.artifacts import Spec, current
 from pipeline.errors import ConfigError, StorageError
 from pipeline.storage import Location, locate, replace_text, write_part
 
@@ -204,6 +205,8 @@ def test_a_store_that_does_not_answer_is_named_with_the_cure(bucket, monkeypatch
     path = UPath(bucket, skip_instance_cache=True, config_kwargs={"retries": {"max_attempts": 0}})
     with pytest.raises(StorageError, match=r"cannot be reached.*Cure: check the network.*AWS_ENDPOINT_URL"):
         storage.read_text(path / "f")
+    with pytest.raises(StorageError):  # not None, which would make the stage run
+        current(path / "a", Spec("thing", 1))
 
 
 def test_a_bucket_that_is_not_there_is_named_when_written_to(bucket):
