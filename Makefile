@@ -1,5 +1,5 @@
 # make demo | make test | make serve | make lint | make lock. Everything installs itself, into .venv.
-.PHONY: help install demo serve test lint lock docs
+.PHONY: help install demo serve test test-flink lint lock docs
 
 # An environment may carry PYTHON=...; `make install PYTHON=python3.12` chooses one.
 PYTHON ?=
@@ -9,6 +9,7 @@ help:
 	@echo "make demo     generate demo logs, run every stage, and ask the result two questions"
 	@echo "make serve    serve the bundle of \$$(CONFIG), default configs/demo.yaml, over HTTP"
 	@echo "make test     install and run the tests"
+	@echo "make test-flink  fetch Flink (Java 11 or 17 and Maven), and run the Beam jobs on it"
 	@echo "make lint     ruff and mypy"
 	@echo "make docs     write docs/configuration.md from pipeline/config.py"
 	@echo "make install  only install; PYTHON=python3.12 chooses the Python (3.11 or 3.12)"
@@ -25,6 +26,10 @@ serve: install
 
 test: install
 	.venv/bin/pytest
+
+test-flink: install
+	scripts/fetch_flink.sh
+	.venv/bin/pytest -m flink tests/test_flink.py
 
 lint: install
 	.venv/bin/ruff check .

@@ -238,7 +238,8 @@ def _check_complete(day: str, tables: Tables, counts: dict[str, int], keep_dupli
     if written != logged:
         raise JobError(
             f"{KIND}: the log has {logged} events of {day}, but {written} came out of Beam's shuffle. Nothing was "
-            "published. Cure: run it again, and report the runner and its version if this repeats"
+            "published. Cure: give workers on other machines a `workdir` that they reach by the same name "
+            "(docs/runners.md); else run it again, and report the runner and its version if this repeats"
         )
 
 

@@ -103,7 +103,7 @@ def failure(error: Exception, options: PipelineOptions) -> TwoTowerError:
 def _worker_error(text: str) -> tuple[str, str] | None:
     """The name and message of the exception that the last traceback in a runner's text ends with."""
     _, traceback, rest = text.rpartition("Traceback (most recent call last):\n")
-    frames = (" ", "\t")  # of Python, and of Java after them
+    frames = ("  ", "\t")  # of Python, and of Java after them
     told = (line for line in rest.splitlines() if line and not line.startswith(frames))
-    name, _, message = " ".join(told).partition(": ")
+    name, _, message = " ".join(map(str.strip, told)).partition(": ")
     return (name, message) if traceback else None

@@ -20,7 +20,8 @@ fi
 need mvn Maven
 echo "Fetching Flink into $target"
 rm -rf $target
-if ! mvn --batch-mode --quiet -Dstyle.color=never --file scripts/flink_job_server.xml dependency:copy-dependencies jar:jar; then
+maven="mvn --batch-mode --quiet -Dstyle.color=never --file scripts/flink_job_server.xml"
+if ! $maven dependency:copy-dependencies jar:jar; then
     echo "error: Maven could not fetch the libraries that scripts/flink_job_server.xml names (see above)." >&2
     echo "Cure: check the network and the mirrors in Maven's settings.xml, then run this again" >&2
     exit 1

@@ -1,6 +1,8 @@
 """What several test files share."""
 
 import io
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,6 +45,21 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"no real data at {path}")
     return path
+
+
+@pytest.fixture(scope="session")
+def on_worker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what a remote Beam worker installs for `--setup_file`, without what that depends on."""
+    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.runners.portability.stager import Stager
+
+    staged, target = tmp_path_factory.mktemp("staged"), tmp_path_factory.mktemp("site")
+    options = PipelineOptions(["--setup_file", str(ROOT / "setup.py")])
+    Stager.create_job_resources(options, str(staged), log_submission_env_dependencies=False)
+    (sdist,) = staged.glob("*.tar.gz")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
+    subprocess.run([*pip, "--target", str(target), str(sdist)], check=True)
+    return target
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """beam_jobs/runner.py: what a runner is told, and what it is understood to say."""
 
+import re
+
 import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import (
@@ -7,8 +9,10 @@ from apache_beam.options.pipeline_options import (
     FlinkRunnerOptions,
     GoogleCloudOptions,
     JobServerOptions,
+    PipelineOptions,
     StandardOptions,
 )
+from conftest import ROOT
 
 from beam_jobs.job import run_pipeline
 from beam_jobs.runner import failure, runner_options
@@ -52,6 +56,13 @@ def test_a_job_server_is_where_the_user_says():
     assert options.view_as(JobServerOptions).job_port == 8099
     assert options.view_as(JobServerOptions).artifacts_dir == "s3://a/b"
     assert options.view_as(FlinkRunnerOptions).flink_master == "[auto]"
+
+
+def test_the_flags_that_the_documentation_names_are_beams():
+    text = (ROOT / "docs" / "runners.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"--([a-z]+(?:_[a-z]+)*)(?=[=`/])", text)) - {"debug", "service_port"}
+    assert {"runner", "flink_master", "spark_master_url", "temp_location"} <= named
+    assert named <= set(PipelineOptions([]).get_all_options())
 
 
 def fail_in_setup(pipeline: beam.Pipeline) -> None:
@@ -99,7 +110,8 @@ Traceback (most recent call last):
   File "sdk_worker.py", line 310, in _execute
     response = task()
 ValueError: two
-lines [while running 'count']
+lines
+ [while running 'count']
 
 \tat org.apache.beam.runners.fnexecution.control.FnApiControlClient.handle(FnApiControlClient.java:180)
 """
