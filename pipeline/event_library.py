@@ -23,7 +23,7 @@ ReadEvents = Callable[[EventsWriter, Path, SourceConfig], None]
 
 
 class EventLibrary:
-    """Gives the events of a file, an artefact in `events_dir(tables)`, and reads the file when there is none.
+    """Finds the events of a file, an artefact in `events_dir(tables)`, or reads them into one.
 
     What is in the future depends on the clock. By that of the machine, a file keeps the verdict of the day it was read:
     the event of a wrong clock does not become right by waiting. With `source.now` the events are those that reading the
@@ -36,17 +36,19 @@ class EventLibrary:
         self._limit = int(now + source.max_future_days * DAY_SECONDS)
         self._given_limit = None if source.now is None else self._limit
 
-    def events(self, name: str, file: Path, digest: str, read: ReadEvents) -> Artifact:
-        """The events of a file with this SHA-256. Raises InputError when it changes while it is read."""
+    def find(self, file: Path, digest: str) -> Artifact | None:
+        """The events of a file with this SHA-256; None when they have to be read."""
+        spec = self._spec(file, digest)
+        return current(self._folder / events_folder(spec), spec) or self._same_at_another_moment(spec)
+
+    def read(self, name: str, file: Path, digest: str, read: ReadEvents) -> Artifact:
+        """Read the events of a file with this SHA-256. Raises InputError when it changes meanwhile."""
         spec = self._spec(file, digest)
         path = self._folder / events_folder(spec)
-        found = current(path, spec) or self._same_at_another_moment(spec)
-        if found is None:
-            with write_events(path, spec, name, self._source.partition, self._limit) as writer:
-                read(writer, file, self._source)
-                check_unchanged(name, file, digest)
-            found = open_artifact(path, spec.kind, spec.version)
-        return found
+        with write_events(path, spec, name, self._source.partition, self._limit) as writer:
+            read(writer, file, self._source)
+            check_unchanged(name, file, digest)
+        return open_artifact(path, spec.kind, spec.version)
 
     def _spec(self, file: Path, digest: str) -> Spec:
         source = self._source

@@ -3,10 +3,10 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from heapq import nsmallest
-from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
+from pipeline.storage import Location
 
 FIRST_REJECTS = 5
 """Rejected rows an error shows; all of them are in the rejects file."""
@@ -59,7 +59,7 @@ class Outcome:
         if self.empty:
             raise InputError(f"{self.file} holds no records. Cure: name the file that holds the data")
 
-    def check(self, max_rejected_share: float, rejects: Path) -> None:
+    def check(self, max_rejected_share: float, rejects: Location) -> None:
         """Raise InputError when the share of rejected records, which lie in `rejects`, is larger than that."""
         bad, records = self.rejected.total(), self.records - self.filtered["blank_lines"]
         if bad <= max_rejected_share * records:

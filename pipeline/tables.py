@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from pipeline.artifacts import Artifact, open_artifact
 from pipeline.errors import ArtifactError, ConfigError
-from pipeline.storage import Location
+from pipeline.storage import Location, in_parallel
 
 KIND, VERSION = "tables", 2
 EVENTS_KIND, EVENTS_VERSION = "events", 1
@@ -133,8 +133,8 @@ class Tables:
         Raises ArtifactError when the events of a source file are missing, truncated, or not those the tables name.
         """
         parts: dict[str, list[Location]] = {}
-        for file in self.event_files:
-            artifact = self.open_events(file)
+        opened = in_parallel(self.open_events, self.event_files)
+        for file, artifact in zip(self.event_files, opened, strict=True):
             for day in file.days:
                 parts.setdefault(day, []).extend(artifact.locations(f"date={day}/"))
         return dict(sorted(parts.items()))

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.artifacts import Artifact, Draft, Spec, create, open_artifact
+from pipeline.artifacts import ORPHAN_AGE, Artifact, Draft, Spec, create, open_artifact
 from pipeline.errors import ArtifactError, InputError
 from pipeline.outcome import Outcome
 from pipeline.rejects import Rejects
-from pipeline.storage import Location, read_text, remove, subfolders
+from pipeline.storage import Location, is_remote, read_text, remove, subfolders, untouched
 from pipeline.tables import KIND, VERSION, EventFile, Tables, events_dir
 from pipeline.write_events import ITEM_COUNTS
 
@@ -40,18 +40,20 @@ def write_tables(path: Location, spec: Spec, catalogue: Artifact, events: Mappin
     return open_artifact(path, KIND, VERSION)
 
 
-def remove_unnamed_events(path: Location) -> None:
-    """Remove the events that neither the tables at `path` nor those before them name.
+def remove_unnamed_events(tables: Artifact) -> None:
+    """Remove the events that neither these tables nor those before them name.
 
-    To be called once the tables are published: a killed import then leaves the events of the tables that stay, and a
-    reader that opened the tables before can finish.
+    To be called once the tables are published, by the only process that imports: a killed import then leaves the events
+    of the tables that stay, and a reader that opened the tables before can finish. In an object store, where another
+    import cannot be kept out, events stay for ORPHAN_AGE.
     """
     named: set[str] = set()
-    for run in subfolders(path, "run="):
-        with suppress(FileNotFoundError, ValueError):  # missing, or cut off in the middle: of a killed import
-            named |= {file["artifact"] for file in json.loads(read_text(run / "events.json"))["files"]}
-    for folder in subfolders(events_dir(path), ""):
-        if folder.name not in named:
+    for run in (tables.manifest["run"], tables.manifest.get("previous")):
+        with suppress(FileNotFoundError):  # there is none before, or it was of an older version
+            document = json.loads(read_text(tables.path / str(run) / "events.json"))
+            named |= {file["artifact"] for file in document["files"]}
+    for folder in subfolders(events_dir(tables.path), ""):
+        if folder.name not in named and (not is_remote(folder) or untouched(folder, ORPHAN_AGE)):
             remove(folder)
 
 

@@ -4,10 +4,9 @@ import csv
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from pipeline.config import Config
 from pipeline.importers import import_source
+from pipeline.storage import open_parquet
 from pipeline.tables import Tables
 
 
@@ -32,7 +31,7 @@ def import_config(config: dict[str, Any]) -> Tables:
 
 def events_of(tables: Tables) -> list[tuple[str, str, int]]:
     """(user, item, timestamp) of every event, in file order."""
-    rows = [row for part in tables.event_parts for row in pq.read_table(part).to_pylist()]
+    rows = [row for part in tables.event_parts for row in open_parquet(part).read().to_pylist()]
     return [(row["user_id"], row["item_id"], row["timestamp"]) for row in rows]
 
 

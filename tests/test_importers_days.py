@@ -9,6 +9,8 @@ from importer_fixtures import assert_nothing_lost, events_of, import_config, imp
 from pipeline import write_tables
 from pipeline.artifacts import open_artifact
 from pipeline.errors import ArtifactError, InputError
+from pipeline.local_disk import LOCK, locked
+from pipeline.storage import is_remote, subfolders
 from pipeline.tables import EVENTS_KIND, EVENTS_VERSION, WHOLE_LOG, Tables
 
 DAY = 86_400
@@ -28,7 +30,7 @@ def import_days(folder: Path, files: dict[str, str], partition: str = "day", **s
 
 def event_artifacts(folder: Path) -> dict[str, str]:
     """Folder -> run of all events there are."""
-    folders = (folder / "work" / "events").iterdir()
+    folders = subfolders(folder / "work" / "events", "")
     return {path.name: open_artifact(path, EVENTS_KIND, EVENTS_VERSION).dir.name for path in folders}
 
 
@@ -166,6 +168,32 @@ def test_lost_events_are_told_and_read_again(tmp_path: Path) -> None:
         _ = Tables.read(tables.artifact.path).days
     assert import_days(tmp_path, {}).artifact.manifest == tables.artifact.manifest
     assert len(events_of(Tables.read(tables.artifact.path))) == 4
+
+
+def test_two_imports_at_a_time_are_refused(tmp_path: Path) -> None:
+    tables = import_days(tmp_path, FILES)
+    with (
+        locked(tmp_path / "work" / "events" / LOCK),
+        pytest.raises(ArtifactError, match=r"another process is importing"),
+    ):
+        import_days(tmp_path, LATE)
+    assert Tables.read(tables.artifact.path).artifact.manifest == tables.artifact.manifest
+
+
+def test_tables_may_lie_in_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWOTOWER_CACHE", str(tmp_path / "cache"))
+    source = {"format": "table", "path": str(tmp_path / "raw"), "table": TABLE, "partition": "day"}
+    config = {"workdir": f"memory://{tmp_path.name}/work", "source": source}
+    here = import_days(tmp_path, FILES)
+    there = import_config(config)
+    assert all(is_remote(part) for part in there.event_parts)
+    assert events_of(there) == events_of(here)
+    assert fingerprints(there) == fingerprints(here)
+    read = {file.file: there.open_events(file).manifest["run"] for file in there.event_files}
+    import_days(tmp_path, LATE)
+    late = import_config(config)
+    assert fingerprints(late) == fingerprints(import_days(tmp_path, {}))
+    assert {file.file: late.open_events(file).manifest["run"] for file in late.event_files}.items() > read.items()
 
 
 def test_events_of_another_content_are_not_taken_for_those_of_the_tables(tmp_path: Path) -> None:
