@@ -56,7 +56,7 @@ setup(
         "rich>=15,<16",
         "matplotlib>=3.11,<3.12",
         "scipy>=1.17,<1.19",
-        # Artefacts in object stores by URL (docs/adr/0012-object-storage.md); each store has a driver of its own.
+        # Artefacts in object stores by URL (docs/adr/0014-object-storage.md); each store has a driver of its own.
         "fsspec>=2026.9,<2027",
         "universal-pathlib>=0.3.10,<0.4",
     ],
