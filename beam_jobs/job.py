@@ -17,9 +17,9 @@ from beam_jobs.runner import failure, module_name, runner_options
 from pipeline.artifacts import Artifact
 from pipeline.config import Config
 from pipeline.config_file import load_config
-from pipeline.errors import TwoTowerError
+from pipeline.errors import JobError, TwoTowerError
 from pipeline.progress import bar, summarised
-from pipeline.storage import Location, is_remote
+from pipeline.storage import Location, glob, is_remote
 
 NAMESPACE = "twotower"
 
@@ -84,6 +84,15 @@ def progress(stage: str, folders: Sequence[Location], pattern: str, expected: in
             done.set()
             watcher.join()
             show()
+
+
+def check_parts(stage: str, folder: Location, pattern: str, expected: int) -> None:
+    """Raise JobError unless as many files match in `folder`: a runner that loses elements must not go unnoticed."""
+    if (found := len(glob(folder, pattern))) != expected:
+        raise JobError(
+            f"{stage}: {found} parts of {expected} came out of Beam. Nothing was published. Cure: run it again, and "
+            "report the runner and its version if this repeats"
+        )
 
 
 def main(run: Callable[[Config, Sequence[str]], Artifact], argv: Sequence[str] | None = None) -> int:

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 from beam_jobs import blocks
-from beam_jobs.job import progress, run_pipeline
+from beam_jobs.job import check_parts, progress, run_pipeline
 from beam_jobs.title_encoder import FILES, TitleEncoder, find_encoder
 from pipeline.artifacts import Artifact, Spec, create, file_digest, open_artifact
 from pipeline.config import Config, TitleConfig
@@ -33,7 +33,7 @@ VERSION = 1
 """A part of the encoder key: code that computes other vectors needs another version."""
 TITLES_PER_BATCH = 20_000
 """What a killed run loses at most: about a minute of two cores."""
-TITLES_PER_PART = 512
+TITLES_PER_PART = 1024
 TITLES = "titles.parquet"
 
 
@@ -115,6 +115,7 @@ def _write_batch(path: Location, titles: list[str], settings: TitleConfig, args:
         table, source = pa.table({"title": pa.array(titles, pa.string())}), draft.target / TITLES
         blocks.write_part(source, lambda aside: pq.write_table(table, aside, row_group_size=TITLES_PER_PART))
         run_pipeline(lambda pipeline: _embed(pipeline, source, settings, draft.target), args)
+        check_parts(KIND, draft.target, "part-*.parquet", parts)
         draft.counts["titles"] = len(titles)
 
 

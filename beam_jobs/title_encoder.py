@@ -18,7 +18,7 @@ FILES = ("config.json", "tokenizer.json", "model.safetensors")
 APPROXIMATE_GELU = {"gelu": False, "gelu_new": True, "gelu_pytorch_tanh": True}
 """By the name of the activation in config.json."""
 BATCH = 16
-"""Texts embedded at once; larger ones gain little, and a day's few new titles would be mostly padding."""
+"""Texts embedded at once; larger batches gain a tenth, but a few titles would fill them with nothing."""
 PACKAGE = "package:"
 CURE = "Cure: set `prepare.titles.encoder` to such a folder, to a hub id such as org/name, or to package:NAME"
 

@@ -21,14 +21,14 @@ from apache_beam.utils.shared import Shared
 from beam_jobs import blocks, item_embeddings
 from beam_jobs.exact_search import NOBODY, Base, Lists, empty_lists, merge, without
 from beam_jobs.item_embeddings import ItemEmbeddings, digest_words
-from beam_jobs.job import count, main, progress, run_pipeline
+from beam_jobs.job import check_parts, count, main, progress, run_pipeline
 from pipeline.artifacts import Artifact, Spec, create, current, open_artifact
 from pipeline.config import Config
 from pipeline.errors import ArtifactError
 from pipeline.storage import Location
 
 KIND = "title_neighbours"
-VERSION = 1
+VERSION = 2
 """Code that scores or orders otherwise needs another version: it must not carry over lists of this one."""
 ROWS_AT_ONCE = 4096
 
@@ -156,7 +156,7 @@ def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
     spec = Spec(KIND, VERSION, {item_embeddings.KIND: embedded.fingerprint}, {"neighbours": k})
     if artifact := current(path, spec):
         return artifact
-    rows = len(ItemEmbeddings.read(embedded.path).ids)
+    rows = pq.read_metadata(embedded.file(item_embeddings.ROWS)).num_rows
     spans = [(start, min(start + ROWS_AT_ONCE, rows)) for start in range(0, rows, ROWS_AT_ONCE)]
     with create(path, spec) as draft, progress(KIND, [draft.target], "part-*.parquet", len(spans)):
         search = Search(embedded.path, path if _comparable(path, spec) else None, k, draft.target)
@@ -166,6 +166,7 @@ def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
                 lambda pipeline: pipeline | beam.Create(spans) | beam.Reshuffle() | beam.ParDo(search), pipeline_args
             )
         )
+        check_parts(KIND, draft.target, "part-*.parquet", len(spans))
     return open_artifact(path, KIND, VERSION)
 
 

@@ -65,7 +65,7 @@ class NearestItems:
 
 def read_neighbours(path: Location, top_k: int) -> np.ndarray:
     """The `top_k` nearest items of each from the artefact: int32 [R, top_k]. Raises ArtifactError."""
-    artifact = open_artifact(path, "title_neighbours", 1)
+    artifact = open_artifact(path, "title_neighbours", 2)
     if (kept := artifact.config["neighbours"]) < top_k:
         raise ArtifactError(
             f"`tasks.semantic_level.top_k` is {top_k}, but title_neighbours holds {kept} per item. Cure: raise "

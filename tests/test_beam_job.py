@@ -6,9 +6,10 @@ import apache_beam as beam
 import pytest
 from apache_beam.runners.worker.data_plane import TimeBasedBufferingClosableOutputStream
 
-from beam_jobs.job import count, main, progress, run_pipeline
+from beam_jobs.job import check_parts, count, main, progress, run_pipeline
 from pipeline.artifacts import Artifact, Spec, create, open_artifact
 from pipeline.config import Config
+from pipeline.errors import JobError
 
 
 def tally(number: int) -> int:
@@ -52,6 +53,14 @@ def test_a_log_gets_no_bar(tmp_path, capsys):
 def test_the_bar_ends_when_the_stage_fails(tmp_path):
     with pytest.raises(OSError, match="disk"), progress("stage", [tmp_path], "*", expected=1):
         raise OSError("disk")
+
+
+def test_a_part_that_beam_lost_is_noticed(tmp_path):
+    for name in ("part-0", "part-1", ".part-2.aside"):
+        (tmp_path / name).touch()
+    check_parts("stage", tmp_path, "part-*", 2)
+    with pytest.raises(JobError, match="stage: 2 parts of 3 came out of Beam"):
+        check_parts("stage", tmp_path, "part-*", 3)
 
 
 def run(config: Config, pipeline_args: list[str]) -> Artifact:

@@ -115,9 +115,11 @@ def test_the_next_day_updates_what_it_can_and_writes_the_same_bytes(tmp_path, mo
     daily = title_neighbours.run(config)
     assert daily.counts["titles_embedded"] == 2
     assert daily.counts["items_updated"] > daily.counts["items_searched"] > 2
-    anew = small_config(tmp_path / "anew", **settings)
-    write_titles(anew, second, seed=18)
-    assert title_neighbours.run(anew).fingerprint == daily.fingerprint
+    monkeypatch.setenv("TWOTOWER_CACHE", str(tmp_path / "cache"))
+    for place in (tmp_path / "anew", f"memory://{tmp_path.name}"):  # an object store, too
+        anew = small_config(place, **settings)
+        write_titles(anew, second, seed=18)
+        assert title_neighbours.run(anew).fingerprint == daily.fingerprint
 
 
 def test_other_weights_are_another_day_one(tmp_path, encoder):

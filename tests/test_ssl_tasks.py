@@ -30,7 +30,7 @@ def corpus(tmp_path) -> Corpus:
         (draft.dir / "mutual_information.json").write_text(json.dumps(content))
     neighbours = np.zeros((ROWS, 4), np.int32)
     neighbours[1:-1] = (np.arange(1, ROWS - 1)[:, None] + np.arange(4)) % (ROWS - 1) + 1
-    with create(tmp_path / "title_neighbours", Spec("title_neighbours", 1, config={"neighbours": 4})) as draft:
+    with create(tmp_path / "title_neighbours", Spec("title_neighbours", 2, config={"neighbours": 4})) as draft:
         for start in (0, 20):
             lists = pa.FixedSizeListArray.from_arrays(pa.array(neighbours[start : start + 20].reshape(-1)), 4)
             pq.write_table(pa.table({"neighbours": lists}), draft.dir / f"part-{start:010d}.parquet")
