@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -26,6 +27,7 @@ from beam_jobs.title_encoder import FILES, TitleEncoder, find_encoder
 from pipeline.artifacts import Artifact, Spec, create, file_digest, open_artifact
 from pipeline.config import Config, TitleConfig
 from pipeline.errors import ArtifactError
+from pipeline.progress import summarised
 from pipeline.storage import Location
 
 KIND = "title_embeddings"
@@ -103,12 +105,12 @@ def embed_titles(
     missing = store.missing(titles)
     for number, start in enumerate(range(0, len(missing), TITLES_PER_BATCH), start=len(store.batches)):
         batch = missing[start : start + TITLES_PER_BATCH]
-        _write_batch(folder / f"{number:05d}", batch, config.prepare.titles, args)
+        summarised(partial(_write_batch, folder / f"{number:05d}", batch, config.prepare.titles, args))
     counts = {"titles_distinct": len(titles), "titles_embedded": len(missing)}
     return TitleStore.read(folder), counts | {"titles_reused": len(titles) - len(missing)}
 
 
-def _write_batch(path: Location, titles: list[str], settings: TitleConfig, args: Sequence[str]) -> None:
+def _write_batch(path: Location, titles: list[str], settings: TitleConfig, args: Sequence[str]) -> Artifact:
     spec = Spec(KIND, VERSION, {"encoder": path.parent.name})
     parts = -(-len(titles) // TITLES_PER_PART)
     with create(path, spec) as draft, progress("title embeddings", [draft.target], "part-*.parquet", parts):
@@ -117,6 +119,7 @@ def _write_batch(path: Location, titles: list[str], settings: TitleConfig, args:
         run_pipeline(lambda pipeline: _embed(pipeline, source, settings, draft.target), args)
         check_parts(KIND, draft.target, "part-*.parquet", parts)
         draft.counts["titles"] = len(titles)
+    return open_artifact(path, KIND, VERSION)
 
 
 # ---- Beam
