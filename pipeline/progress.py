@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from pipeline.artifacts import Artifact
 
-ROWS_IN = ("events", "events_kept", "train_events", "titles", "items_with_vector", "items")
+ROWS_IN = ("events", "events_kept", "train_events", "titles_distinct", "titles", "items_with_vector", "items")
 """The counter that says how many rows a stage has read: the first of these that it has."""
 
 MOST_TOLD = 8

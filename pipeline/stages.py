@@ -100,7 +100,7 @@ def _beam_jobs(config: Config, only: Sequence[str] | None, beam_options: Sequenc
 
     artifacts = prepare_artifacts(config, only, beam_options)
     report = summarised(lambda: data_report.run(config))
-    say(f"the data report is {report.file('report.md')}")
+    say(f"the data report is {report.location('report.md')}")
     return [*artifacts.values(), report]
 
 

@@ -26,7 +26,7 @@ LOG = {f"day {number}": day(number, seed=41 + number) for number in range(3)}
 NEXT = {**LOG, "day 3": day(3, seed=51)}
 
 
-def prepared(workdir: Path, log: dict[str, Any]) -> Config:
+def prepared(workdir: Path | str, log: dict[str, Any]) -> Config:
     """All jobs but the titles', run over the log, cut by day."""
     config = small_config(workdir)
     write_log(config, log, SCHEMA, ITEMS, USERS, partition="day")
@@ -167,6 +167,14 @@ def test_a_report_without_samples_passes_on_the_one_before(config):
     assert full["previous"]["data"] == partial["previous"]["data"] == before["data"]
     lines = {line["what"]: line for line in full["drift"]["report"]["lines"]}
     assert (lines["events"]["before"], lines["events"]["now"]) == (600, 750)
+
+
+def test_a_report_lies_in_the_object_store_of_its_artefacts(bucket, one_day):
+    config = prepared(f"{bucket}/shop", LOG)
+    report = data_report.run(config)
+    assert str(report.location("report.md")).startswith(bucket)
+    assert figures_of(report)["drift"] == figures_of(data_report.run(one_day))["drift"]
+    assert data_report.run(config).manifest["run"] == report.manifest["run"]
 
 
 def test_prepare_ends_with_the_report_and_says_where_it_is(tmp_path, capsys):
