@@ -5,7 +5,7 @@
 
 The first runs every job from the tables to its artefact, and the same work in the peers, in turn, each in a child
 process of its own. A figure is the median of `--repeats` and counts all a process costs: the start of Python (also
-shown by itself), reading and writing files, strings. "Alone" is a job's last step, given the artefacts before it. All
+shown by itself), reading and writing files, strings. "Alone" is a job's own steps, given the artefacts before them. All
 results must agree. The second runs every job once on logs of several sizes, cut into equally large partitions, and
 shows the peak memory. `--check` exits 1 where a target is missed.
 
@@ -26,15 +26,24 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import peers
-from benchmarks.measure import Cost
+from benchmarks.measure import ROOT, Cost
 from benchmarks.workbench import ALONE, OURS, SIDES, Job, Run, Workbench, agree
 
 REFERENCE = "duckdb"
+COUNTED = ("day_events", "catalogue_counts", "vocabularies")
 JOBS = {
-    "vocabularies": Job(("vocabularies",), target=3),
-    "user_sequences": Job(("vocabularies", "user_sequences"), target=3),
-    "session_cooccurrence": Job(("vocabularies", "user_sequences", "session_cooccurrence"), target=1.3),
-    "mutual_information": Job(("vocabularies", "mutual_information"), target=2, rows="catalogue", alone=True),
+    "vocabularies": Job(COUNTED, alone=("vocabularies",), target=3),
+    "user_sequences": Job((*COUNTED, "user_sequences"), alone=("user_sequences",), target=3),
+    "session_cooccurrence": Job(
+        (*COUNTED, "user_sequences", "session_cooccurrence"), alone=("session_cooccurrence",), target=1.3
+    ),
+    "mutual_information": Job(
+        (*COUNTED, "mutual_information"),
+        alone=("catalogue_counts", "mutual_information"),
+        target=2,
+        rows="catalogue",
+        peers_alone=True,
+    ),
 }
 SIZE = {"clicks": 5_000_000, "users": 200_000, "items": 100_000, "catalogue": 500_000, "days": 28}
 MEMORY_GROWTH = 2.0
@@ -46,13 +55,17 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=sizes, help="show the peak memory on logs of so many clicks, such as 1M,5M,20M")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--partition", choices=["none", "day"], default="none", help="of the log, as it is imported")
     parser.add_argument("--check", action="store_true", help="exit 1 where a target is missed")
     for name, value in SIZE.items():
         parser.add_argument(f"--{name}", type=number, default=value, help=f"default: {value:,}")
     arguments = parser.parse_args(argv)
     peers.install()
     size = {name: getattr(arguments, name) for name in SIZE}
-    figures = memory(arguments.sizes, size) if arguments.sizes else throughput(size, arguments.repeats)
+    if arguments.sizes:
+        figures = memory(arguments.sizes, size)
+    else:
+        figures = throughput(size, arguments.partition, arguments.repeats)
     missed = [name for name, met in figures["targets"].items() if not met]
     for name in missed:
         print(f"missed: {name}", file=sys.stderr)
@@ -71,36 +84,42 @@ def sizes(text: str) -> list[int]:
     return sorted(number(part) for part in text.split(","))
 
 
-def measured(size: dict[str, int], repeats: int, sides: Sequence[str]) -> Iterator[Run]:
-    """Every job by every side in turn, `repeats` times."""
-    workbench = Workbench(peers.ROOT / "work" / "beam_jobs" / f"{size['clicks']}")
-    with tqdm(total=repeats * len(JOBS) * len(sides), desc=f"{size['clicks']:,} clicks", unit="job") as bar:
-        workbench.make_inputs(size)
-        for _ in range(repeats):
-            yield from (workbench.start_up(side) for side in sides)
-            for name, job in JOBS.items():
-                for side in sides:
-                    bar.set_postfix_str(f"{name}, {side}")
-                    yield from workbench.runs(side, name, job)
-                    bar.update()
+def bench(clicks: int) -> Workbench:
+    """The workbench for logs of so many clicks."""
+    return Workbench(ROOT / "work" / "beam_jobs" / str(clicks))
 
 
 # ---- throughput
 
 
-def throughput(size: dict[str, int], repeats: int) -> dict:
+def throughput(size: dict[str, int], partition: str, repeats: int) -> dict:
     """Measure every job and its peers; print the table and return the figures with the targets, each met or not."""
-    runs = list(measured(size, repeats, SIDES))
+    runs = list(measured(size, partition, repeats))
     costs = medians(runs)
-    print(f"\n{size['clicks']:,} clicks, {size['catalogue']:,} items in the catalogue, median of {repeats}\n")
     figures = [figure(job, side, costs, size) for job, side in costs]
+    print(f"\n{size['clicks']:,} clicks, {size['catalogue']:,} items in the catalogue, median of {repeats}\n")
     print(table(figures))
     targets = agreements(runs)
     for name, job in JOBS.items():
-        for label in (name, name + ALONE) if job.alone else (name,):
+        for label in (name, name + ALONE) if job.peers_alone else (name,):
             ratio = costs[label, OURS].cpu / costs[label, REFERENCE].cpu
             targets[f"{label} <= {job.target} x {REFERENCE}'s CPU seconds"] = ratio <= job.target
-    return {"size": size, "repeats": repeats, "figures": figures, "targets": targets}
+    return {"size": size, "partition": partition, "repeats": repeats, "figures": figures, "targets": targets}
+
+
+def measured(size: dict[str, int], partition: str, repeats: int) -> Iterator[Run]:
+    """Every job by every side in turn, `repeats` times."""
+    workbench = bench(size["clicks"])
+    with tqdm(total=repeats * len(JOBS) * len(SIDES), unit="job") as bar:
+        bar.set_description("log")
+        workbench.make_inputs(size, partition)
+        for _ in range(repeats):
+            yield from (workbench.start_up(side) for side in SIDES)
+            for name, job in JOBS.items():
+                for side in SIDES:
+                    bar.set_description(f"{name}, {side}")
+                    yield from workbench.runs(side, name, job)
+                    bar.update()
 
 
 def agreements(runs: Sequence[Run]) -> dict[str, bool]:
@@ -159,11 +178,12 @@ def table(figures: Sequence[dict]) -> str:
 def memory(clicks: Sequence[int], size: dict[str, int]) -> dict:
     """The peak memory of every job by the size of the log, which grows by days; print the table, return the figures."""
     peaks: dict[str, dict[int, int]] = {job: {} for job in JOBS}
-    for n in clicks:
+    for n in tqdm(clicks, unit="log"):
         days = max(1, round(size["days"] * n / size["clicks"]))
-        for run in measured({**size, "clicks": n, "days": days}, 1, [OURS]):
-            if run.job in JOBS:
-                peaks[run.job][n] = round(run.cost.peak / 1e6)
+        workbench = bench(n)
+        workbench.make_inputs({**size, "clicks": n, "days": days}, "day")
+        for name, job in JOBS.items():
+            peaks[name][n] = round(workbench.from_tables(job).peak / 1e6)
     lines = [f"| peak MB | {' | '.join(f'{n:,} clicks' for n in clicks)} |", "|---" * (1 + len(clicks)) + "|"]
     lines += [f"| {job} | {' | '.join(f'{peak:,}' for peak in by_size.values())} |" for job, by_size in peaks.items()]
     print("\n".join(["", *lines]))

@@ -2,8 +2,8 @@
 
     python -m benchmarks.click_logs FOLDER --clicks 5000000
 
-also imports them (FOLDER/tables/), and writes the configuration of the Beam jobs (FOLDER/config.yaml) and what their
-peers need to know (FOLDER/task.json).
+writes them to FOLDER/source/ and imports them into FOLDER/imported/, by the configuration FOLDER/config.yaml; what the
+peers of the Beam jobs need to know goes to FOLDER/task.json.
 
 Clicks come in sessions: a user starts one at a random second of the period and clicks on, seconds to minutes apart.
 Users and items follow Zipf's law, half of a session's clicks stay on the shelf of its first one, a few sessions are a
@@ -26,10 +26,10 @@ from pipeline.config import Config
 from pipeline.importers import import_source
 from pipeline.tables import Tables
 
-PARTITION_CLICKS = 1_250_000
+PARTITION_CLICKS = 625_000
 """A partition of the Beam jobs holds so many clicks, however many there are."""
-START = 1_767_225_600
-"""2026-01-01T00:00:00Z."""
+START = 1_704_067_200
+"""2024-01-01T00:00:00Z."""
 DAY = 86_400
 CLICKS_PER_SESSION = 5
 CRAWLER_SHARE, CRAWLER_CLICKS = 1e-5, 500
@@ -72,10 +72,11 @@ def write(folder: Path, size: Size, seed: int, by_day: bool = False) -> None:
     pq.write_table(make_catalogue(size, np.random.default_rng((seed, 2)), seed), folder / "items.parquet")
 
 
-def settings(source: Path, workdir: Path) -> dict[str, Any]:
-    """The configuration that imports what `write` wrote to `source`."""
+def settings(folder: Path, workdir: Path, partition: str) -> dict[str, Any]:
+    """The configuration that imports what `write` wrote to `folder`; partition: that of the source."""
     table = {"events": "clicks*.parquet", "items": "items.parquet", "item_fields": FIELDS}
-    return {"workdir": str(workdir), "source": {"format": "table", "path": str(source), "table": table}}
+    source = {"format": "table", "path": str(folder), "partition": partition, "table": table}
+    return {"workdir": str(workdir), "source": source}
 
 
 def ids(prefix: str, n: int, seed: int) -> pa.Array:
@@ -103,7 +104,7 @@ def make_clicks(size: Size, random: np.random.Generator, user_ids: pa.Array, ite
     lengths = lengths[: 1 + np.searchsorted(np.cumsum(lengths), size.clicks)]
     session = np.repeat(np.arange(len(lengths)), lengths)[: size.clicks]
     n = len(session)
-    users = zipf(random, size.users, len(lengths), 0.6)[session]
+    users = zipf(random, size.users, len(lengths), exponent=0.6, offset=30)[session]
     gaps = np.where(random.random(n) < TIE_SHARE, 0, 1 + random.exponential(90, n)).astype(np.int64)
     first = np.concatenate(([True], session[1:] != session[:-1]))
     since = np.cumsum(gaps)
@@ -156,14 +157,19 @@ def make_catalogue(size: Size, random: np.random.Generator, seed: int) -> pa.Tab
     return pa.table(columns)
 
 
-def prepare_inputs(folder: Path, size: Size, seed: int) -> None:
-    """Everything a benchmark of the Beam jobs begins with, in `folder`."""
-    write(folder / "source", size, seed)
-    content = settings(folder / "source", folder / "imported")
+def write_config(folder: Path, size: Size, partition: str) -> Config:
+    """Write config.yaml for the log in `folder` and return it."""
+    content = settings(folder / "source", folder / "imported", partition)
     content["prepare"] = {"partitions": math.ceil(size.clicks / PARTITION_CLICKS)}
     # JSON is YAML.
     (folder / "config.yaml").write_text(json.dumps(content), encoding="utf-8")
-    config = Config.model_validate(content)
+    return Config.model_validate(content)
+
+
+def prepare_inputs(folder: Path, size: Size, seed: int, partition: str = "none") -> None:
+    """Everything the benchmark of the Beam jobs begins with, in `folder`."""
+    write(folder / "source", size, seed)
+    config = write_config(folder, size, partition)
     import_source(config)
     task = json.dumps(asdict(make_task(config)))
     (folder / "task.json").write_text(task, encoding="utf-8")
@@ -195,11 +201,17 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--partition", choices=["none", "day"], default="none")
+    parser.add_argument("--by-day", action="store_true", help="a file a day; import nothing")
     for name, value in asdict(Size()).items():
         parser.add_argument(f"--{name}", type=int, default=value)
     arguments = parser.parse_args(argv)
     size = Size(**{name: getattr(arguments, name) for name in asdict(Size())})
-    prepare_inputs(arguments.folder, size, arguments.seed)
+    if arguments.by_day:
+        write(arguments.folder / "source", size, arguments.seed, by_day=True)
+        write_config(arguments.folder, size, "day")
+    else:
+        prepare_inputs(arguments.folder, size, arguments.seed, arguments.partition)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -22,14 +24,14 @@ class Cost:
     peak: int
 
 
-def run(command: Sequence[str | Path], cwd: Path) -> tuple[str, Cost]:
-    """Run a command and return what it printed and what it cost.
+def run(command: Sequence[str | Path]) -> tuple[str, Cost]:
+    """Run a command in ROOT and return what it printed and what it cost.
 
     Raises RuntimeError with the end of its error output when it fails.
     """
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         started = time.perf_counter()
-        process = subprocess.Popen(command, cwd=cwd, stdout=output, stderr=errors)
+        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=errors)
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)

@@ -251,7 +251,6 @@ def code_fields(database: duckdb.DuckDBPyConnection, task: Task, outside: int) -
 if __name__ == "__main__":
     main(
         {
-            "start-up": lambda task, out: None,
             "vocabularies": vocabularies,
             "user_sequences": user_sequences,
             "session_cooccurrence": session_cooccurrence,

@@ -209,7 +209,6 @@ def code_fields(task: Task, outside: int) -> tuple[pl.DataFrame, dict[str, pl.Da
 if __name__ == "__main__":
     main(
         {
-            "start-up": lambda task, out: None,
             "vocabularies": vocabularies,
             "user_sequences": user_sequences,
             "session_cooccurrence": session_cooccurrence,

@@ -2,9 +2,9 @@
 
 import subprocess
 import venv
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from benchmarks.measure import ROOT
+
 FOLDER = ROOT / "work" / "peers"
 PYTHON = FOLDER / "bin" / "python"
 PINS = ["duckdb==2.0.0", "polars==2.1.0"]

@@ -39,15 +39,17 @@ def _same(a: str | list[float], b: str | list[float]) -> bool:
 class Job:
     """One job to measure.
 
-    steps: of `prepare`, from the tables to the job's artefact, which the last one makes. target: it may cost so many
-    times duckdb's CPU seconds. rows: what is counted in its rows per second, `clicks` or `catalogue`. alone: the peers
-    can do the last step alone too, and the target holds for it as well.
+    steps: of `prepare`, from the tables to the job's artefact, which the last one makes. alone: those of them that are
+    measured once more by themselves, given what the others made. target: the job may cost so many times duckdb's CPU
+    seconds. rows: what is counted in its rows per second, `clicks` or `catalogue`. peers_alone: the peers have an
+    equivalent of the steps in `alone`, and the target holds for these as well.
     """
 
     steps: tuple[str, ...]
+    alone: tuple[str, ...]
     target: float
     rows: str = "clicks"
-    alone: bool = False
+    peers_alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,40 +68,45 @@ class Workbench:
     def __init__(self, folder: Path) -> None:
         self.folder, self.task = folder, folder / "task.json"
 
-    def make_inputs(self, size: dict[str, int]) -> None:
-        """Write and import the log and the catalogue; size: the options of benchmarks/click_logs.py."""
-        options = [f"--{name}={value}" for name, value in size.items()]
-        self._run([sys.executable, "-m", "benchmarks.click_logs", self.folder, *options])
+    def make_inputs(self, size: dict[str, int], partition: str) -> None:
+        """Write the log and the catalogue and import them; size, partition: options of benchmarks/click_logs.py."""
+        options = [f"--{name}={value}" for name, value in {**size, "partition": partition}.items()]
+        measure.run([sys.executable, "-m", "benchmarks.click_logs", self.folder, *options])
 
     def start_up(self, side: str) -> Run:
         """The start of Python with the libraries of a side: a part of what every other run costs."""
         python, module = (sys.executable, "pipeline.prepare") if side == OURS else (peers.PYTHON, side)
-        return Run(START_UP, side, self._run([python, "-c", f"import {module}"])[1], {})
+        return Run(START_UP, side, measure.run([python, "-c", f"import {module}"])[1], {})
 
     def runs(self, side: str, name: str, job: Job) -> Iterator[Run]:
-        """The job from the tables and, where it can be told apart, its last step alone.
+        """The job from the tables, then its own steps alone.
 
         A peer comes after us: it uses our vocabulary of items, where that is given, or to tell which items are known.
         """
         yield from self._ours(name, job) if side == OURS else self._peer(side, name, job)
 
-    def _ours(self, name: str, job: Job) -> Iterator[Run]:
+    def from_tables(self, job: Job) -> Cost:
+        """The job, in a workdir that holds what the import made and nothing else."""
         workdir = self._empty(OURS)
         for entry in (self.folder / "imported").iterdir():
             (workdir / entry.name).symlink_to(entry)
-        yield Run(name, OURS, self._prepare(job.steps), self._digest(name, workdir / "prepared"))
-        if len(job.steps) > 1:
-            shutil.rmtree(workdir / "prepared" / job.steps[-1])
-            yield Run(name + ALONE, OURS, self._prepare(job.steps[-1:]), self._digest(name, workdir / "prepared"))
+        return self._prepare(job.steps)
+
+    def _ours(self, name: str, job: Job) -> Iterator[Run]:
+        prepared = self.folder / OURS / "prepared"
+        yield Run(name, OURS, self.from_tables(job), self._digest(name, prepared))
+        for step in job.alone:
+            shutil.rmtree(prepared / step)
+        yield Run(name + ALONE, OURS, self._prepare(job.alone), self._digest(name, prepared))
 
     def _prepare(self, steps: Sequence[str]) -> Cost:
         only = [argument for step in steps for argument in ("--only", step)]
         config = ["--config", str(self.folder / "config.yaml"), "--set", f"workdir={self.folder / OURS}"]
-        return self._run([sys.executable, "-m", "pipeline.cli", "prepare", *config, *only])[1]
+        return measure.run([sys.executable, "-m", "pipeline.cli", "prepare", *config, *only])[1]
 
     def _peer(self, side: str, name: str, job: Job) -> Iterator[Run]:
         yield self._ask(side, name, name, self.task)
-        if job.alone:
+        if job.peers_alone:
             content = json.loads(self.task.read_text(encoding="utf-8"))
             content["corpus"] = str(next((self.folder / OURS).glob("prepared/vocabularies/run=*/items.parquet")))
             task = self.folder / "task-alone.json"
@@ -108,11 +115,11 @@ class Workbench:
 
     def _ask(self, side: str, name: str, label: str, task: Path) -> Run:
         out = self._empty(side) / "results"
-        _, cost = self._run([peers.PYTHON, "-m", f"benchmarks.peer_{side}", name, task, out])
+        _, cost = measure.run([peers.PYTHON, "-m", f"benchmarks.peer_{side}", name, task, out])
         return Run(label, side, cost, self._digest(name, out, "--known", self.folder / OURS / "prepared"))
 
     def _digest(self, job: str, *arguments: str | Path) -> Digest:
-        printed, _ = self._run([sys.executable, "-m", "benchmarks.job_results", job, *arguments])
+        printed, _ = measure.run([sys.executable, "-m", "benchmarks.job_results", job, *arguments])
         return json.loads(printed)
 
     def _empty(self, side: str) -> Path:
@@ -120,6 +127,3 @@ class Workbench:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return folder
-
-    def _run(self, command: Sequence[str | Path]) -> tuple[str, Cost]:
-        return measure.run(command, cwd=peers.ROOT)

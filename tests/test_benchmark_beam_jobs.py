@@ -59,7 +59,7 @@ def test_a_log_can_be_written_by_day(tmp_path):
     whole = written(tmp_path / "whole", 1)["clicks.parquet"]
     click_logs.write(tmp_path / "days", SMALL, 1, by_day=True)
     days = sorted((tmp_path / "days").glob("clicks-*.parquet"))
-    assert [path.stem for path in days] == ["clicks-2026-01-01", "clicks-2026-01-02", "clicks-2026-01-03"]
+    assert [path.stem for path in days] == ["clicks-2024-01-01", "clicks-2024-01-02", "clicks-2024-01-03"]
     assert pa.concat_tables([pq.read_table(path) for path in days]) == whole
 
 
@@ -77,7 +77,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     session = ["prepare.session.max_session_items=4", "prepare.session.top_n=5"]
     config = load_config(folder / "config.yaml", session)
     (folder / "task.json").write_text(json.dumps(asdict(click_logs.make_task(config))))
-    prepare(config, only=list(beam_jobs.JOBS))
+    prepare(config, only=[name for name in JOBS if name != "title_neighbours"])
     return folder
 
 
@@ -88,7 +88,7 @@ def test_a_peer_finds_what_our_job_finds(prepared, tmp_path, peer, job):
         pytest.skip("no duckdb and polars here; benchmarks/beam_jobs.py installs them")
     ours = prepared / "imported" / "prepared"
     command = [peers.PYTHON, "-m", f"benchmarks.peer_{peer}", job, prepared / "task.json", tmp_path / "out"]
-    subprocess.run(command, cwd=peers.ROOT, check=True)
+    subprocess.run(command, cwd=measure.ROOT, check=True)
     found = job_results.of_peer(job, tmp_path / "out", known=ours)
     assert agree(job_results.of_ours(job, ours), found)
 
@@ -119,18 +119,18 @@ def test_numbers_agree_to_a_relative_billionth():
 # ---- the measuring
 
 
-def test_a_child_is_charged_for_its_children_too(tmp_path):
+def test_a_child_is_charged_for_its_children_too():
     burn = "import time\nwhile time.process_time() < 0.3: pass\nprint('done')"
     parent = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {burn!r}])"
-    output, cost = measure.run([sys.executable, "-c", parent], tmp_path)
+    output, cost = measure.run([sys.executable, "-c", parent])
     assert output == "done\n"
     assert 0.3 <= cost.cpu < 3
     assert 1e6 < cost.peak < 1e9
 
 
-def test_a_failed_child_says_why(tmp_path):
+def test_a_failed_child_says_why():
     with pytest.raises(RuntimeError, match=r"exited with 3: no such luck"):
-        measure.run([sys.executable, "-c", "import sys; print('no such luck', file=sys.stderr); sys.exit(3)"], tmp_path)
+        measure.run([sys.executable, "-c", "import sys; print('no such luck', file=sys.stderr); sys.exit(3)"])
 
 
 def test_sizes_may_be_abbreviated():
