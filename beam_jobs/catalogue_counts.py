@@ -107,18 +107,18 @@ class ValueSets:
 
 def joint_mass(a: ValueSets, b: ValueSets) -> pa.Table:
     """The mass of each pair of values of two fields (PAIRS): a row spreads 1 / (|A| |B|) over the pairs of its sets."""
-    pairs = a.lengths * b.lengths  # [R]
-    if len(a.codes) == len(b.codes) == len(pairs):
-        left, right, mass = a.codes, b.codes, None
-    else:
-        within = np.arange(pairs.sum()) - np.repeat(np.cumsum(pairs) - pairs, pairs)
-        width = np.repeat(b.lengths, pairs)
-        left = a.codes[np.repeat(a.starts, pairs) + within // width]
-        right = b.codes[np.repeat(b.starts, pairs) + within % width]
-        mass = np.repeat(1 / pairs, pairs)
-    keys, mass = blocks.sum_by_key(left * len(b.values) + right, mass)
-    codes_a, codes_b = np.divmod(keys, len(b.values))
-    return pa.table([codes_a.astype(np.int32), codes_b.astype(np.int32), mass.astype(np.float64)], schema=PAIRS)
+    row = np.repeat(np.arange(len(a.lengths)), a.lengths)  # of each code of a, which meets all codes of b in its row
+    width = b.lengths[row]
+    ends = np.cumsum(width)
+    left = np.repeat(a.codes, width)
+    right = b.codes[np.arange(len(left)) + np.repeat(b.starts[row] - (ends - width), width)]
+    pairs = np.repeat((a.lengths * b.lengths)[row], width)
+    # Integers sort faster than masses, and come in a fixed order, so that equal sets add up to equal floats.
+    keys, pairs = blocks.sorted_columns(left * len(b.values) + right, pairs)
+    starts = blocks.run_starts(keys)
+    mass = np.add.reduceat(1 / pairs, starts)
+    codes_a, codes_b = np.divmod(keys[starts], len(b.values))
+    return pa.table([codes_a.astype(np.int32), codes_b.astype(np.int32), mass], schema=PAIRS)
 
 
 # ---- reading

@@ -99,6 +99,8 @@ def _beam_jobs(config: Config, only: Sequence[str] | None, beam_options: Sequenc
     from pipeline.prepare import prepare as prepare_artifacts
 
     artifacts = prepare_artifacts(config, only, beam_options)
+    if only is not None:
+        return list(artifacts.values())
     report = summarised(lambda: data_report.run(config))
     say(f"the data report is {report.location('report.md')}")
     return [*artifacts.values(), report]

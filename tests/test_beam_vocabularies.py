@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from beam_fixtures import SCHEMA, random_catalogue, random_log, run_through, small_config, small_parts, write_log
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from beam_jobs import vocabularies
@@ -134,6 +134,7 @@ def test_an_impossible_split_is_refused_before_the_pipeline_runs(tmp_path):
 
 
 @given(st.lists(st.integers(-20, 20).map(float)), st.integers(1, 6))
+@example([0.0, 1.0, -1.0, 2.0, -2.0, 3.0], 5)
 def test_buckets_are_quantiles_of_the_numbers(numbers, buckets):
     column = np.array(numbers)
     boundaries = vocabularies.bucket_boundaries(column, buckets)
