@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import pyarrow.parquet as pq
 import pytest
 import yaml
+from importer_fixtures import events_of
 
 from pipeline.artifacts import MANIFEST
+from pipeline.tables import Tables
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = {
@@ -34,11 +35,14 @@ TINY = {
 }
 ARTEFACTS = [
     "tables",
+    "prepared/day_events",
+    "prepared/catalogue_counts",
     "prepared/vocabularies",
     "prepared/user_sequences",
     "prepared/mutual_information",
     "prepared/session_cooccurrence",
     "prepared/title_neighbours",
+    "prepared/report",
     "runs/tiny/model",
     "runs/tiny/evaluation",
     "bundles/tiny",
@@ -81,11 +85,9 @@ def pipeline(tmp_path_factory) -> Pipeline:
 @pytest.fixture(scope="module")
 def history(pipeline) -> dict[str, list[str]]:
     """Each user's items as the import wrote them, oldest first."""
-    parts = sorted((pipeline.workdir / "tables" / pipeline.runs()["tables"] / "events").glob("*.parquet"))
     seen: dict[str, list[tuple[int, str]]] = {}
-    for part in parts:
-        for event in pq.read_table(part).to_pylist():
-            seen.setdefault(event["user_id"], []).append((event["timestamp"], event["item_id"]))
+    for user, item, time in events_of(Tables.read(pipeline.workdir / "tables")):
+        seen.setdefault(user, []).append((time, item))
     return {user: [item for _, item in sorted(events)] for user, events in seen.items()}
 
 
