@@ -6,9 +6,8 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -64,7 +63,7 @@ def free_slots(rest: int) -> int:
     try:
         with urllib.request.urlopen(f"http://localhost:{rest}/overview", timeout=5) as answer:
             return json.load(answer)["slots-available"]
-    except (OSError, urllib.error.URLError):
+    except OSError:
         return 0
 
 
@@ -100,7 +99,7 @@ def process(command: Sequence[str], folder: Path, environment: dict[str, str] | 
             started.wait(30)
 
 
-def wait_until(ready, folder: Path, seconds: float = 120) -> None:
+def wait_until(ready: Callable[[], bool], folder: Path, seconds: float = 120) -> None:
     """Wait for a server; its logs are the message of the error when it does not come up."""
     end = time.monotonic() + seconds
     while not ready():
