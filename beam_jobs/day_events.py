@@ -26,13 +26,15 @@ from beam_jobs.job import count, main, progress, run_pipeline
 from pipeline.artifacts import Artifact, Draft, Spec, create, current, open_artifact
 from pipeline.config import Config, PrepareConfig
 from pipeline.errors import ArtifactError, ConfigError, JobError
-from pipeline.storage import Location, glob
+from pipeline.storage import Location, glob, in_parallel
 from pipeline.tables import WHOLE_LOG, Tables
 
 KIND, VERSION = "day_events", 1
 DAY_KIND, DAY_VERSION = "events_of_day", 1
 EVENTS_AT_ONCE = 8_000_000
 """Events of the days that one pipeline codes: what the local runner's shuffle holds in memory."""
+DAYS_AT_ONCE = 128
+"""Days that one pipeline codes: each keeps a lock file open until the end, and a process may have only so many."""
 
 
 @dataclass(frozen=True)
@@ -173,20 +175,23 @@ def _day_dir(config: Config, day: str) -> Location:
 
 def _days(config: Config, window: Artifact) -> Iterator[Artifact]:
     listed = json.loads(window.file("window.json").read_text(encoding="utf-8"))["days"]
-    for day, fingerprint in listed.items():
-        artifact = open_artifact(_day_dir(config, day), DAY_KIND, DAY_VERSION)
+    for artifact, fingerprint in zip(_open_days(config, listed), listed.values(), strict=True):
         if artifact.fingerprint != fingerprint:
             raise ArtifactError(f"{artifact.path} was coded anew since. Cure: run `twotower prepare` again")
         yield artifact
 
 
+def _open_days(config: Config, days: Iterable[str]) -> list[Artifact]:
+    return in_parallel(lambda day: open_artifact(_day_dir(config, day), DAY_KIND, DAY_VERSION), days)
+
+
 def _batches(tables: Tables, days: Sequence[str]) -> Iterator[list[str]]:
-    """Cut days into runs of about EVENTS_AT_ONCE events, one day at least."""
+    """Cut days into runs of about EVENTS_AT_ONCE events and at most DAYS_AT_ONCE days, one day at least."""
     batch: list[str] = []
     events = 0
     for day in days:
         size = sum(blocks.footer(path).num_rows for path in tables.days[day])
-        if batch and events + size > EVENTS_AT_ONCE:
+        if batch and (events + size > EVENTS_AT_ONCE or len(batch) == DAYS_AT_ONCE):
             yield batch
             batch, events = [], 0
         batch.append(day)
@@ -251,10 +256,11 @@ def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
     tables = Tables.read(config.tables_dir)
     prepare = config.prepare
     days = days_of(tables.days, prepare)
-    stale = [day for day in days if current(_day_dir(config, day), _day_spec(config, tables, day)) is None]
+    found = in_parallel(lambda day: current(_day_dir(config, day), _day_spec(config, tables, day)), days)
+    stale = [day for day, artifact in zip(days, found, strict=True) if artifact is None]
     for batch in _batches(tables, stale):
         code_days(config, tables, batch, pipeline_args)
-    coded = {day: open_artifact(_day_dir(config, day), DAY_KIND, DAY_VERSION) for day in days}
+    coded = dict(zip(days, _open_days(config, days), strict=True))
     fingerprints = {day: artifact.fingerprint for day, artifact in coded.items()}
     path, spec = config.prepared_dir(KIND), Spec(KIND, VERSION, inputs=fingerprints)
     if artifact := current(path, spec):

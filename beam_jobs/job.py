@@ -61,7 +61,8 @@ def count(name: str, amount: int | np.integer) -> None:
 def progress(stage: str, folders: Sequence[Location], pattern: str, expected: int) -> Iterator[None]:
     """Show a bar that follows the finished files of a stage, on whichever machine its workers write them."""
     done = threading.Event()
-    pause = 5 if any(map(is_remote, folders)) else 0.5  # seconds; each look is a request to the store
+    # In seconds; a look at a store is a request for each folder, of which one a second does no harm.
+    pause = max(5.0, len(folders)) if any(map(is_remote, folders)) else 0.5
     with bar(total=expected, desc=stage, unit="part") as shown:
         if shown.disable:
             yield

@@ -202,8 +202,9 @@ def test_rare_pairs_are_left_out(tmp_path):
     assert (artifact.counts["pairs"], artifact.counts["pairs_below_min_count"]) == (1, 1)
 
 
-def test_days_are_coded_in_pipelines_of_bounded_size(tmp_path, monkeypatch):
-    monkeypatch.setattr(day_events, "EVENTS_AT_ONCE", 300)
+@pytest.mark.parametrize(("bound", "most"), [("EVENTS_AT_ONCE", 300), ("DAYS_AT_ONCE", 2)])
+def test_days_are_coded_in_pipelines_of_bounded_size(tmp_path, monkeypatch, bound, most):
+    monkeypatch.setattr(day_events, bound, most)
     pipelines = []
     code = day_events.code_days
     monkeypatch.setattr(day_events, "code_days", lambda *args: pipelines.append(args[2]) or code(*args))

@@ -18,7 +18,7 @@ from pipeline.tables import Tables
 ROOT = Path(__file__).resolve().parent.parent
 TINY = {
     "name": "tiny",
-    "source": {"format": "demo", "demo": {"users": 60, "items": 50, "events": 1200, "days": 10}},
+    "source": {"format": "demo", "partition": "day", "demo": {"users": 60, "items": 50, "events": 1200, "days": 10}},
     "prepare": {"partitions": 2, "titles": {"neighbours": 5}},
     "tower": {"embedding_dim": 8, "hidden": [8], "history_length": 5},
     "train": {"batch_size": 512, "max_epochs": 1},
