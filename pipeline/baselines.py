@@ -54,8 +54,9 @@ def recent_popularity(sequences: UserSequences, evaluation_set: EvaluationSet, d
     def score(start: int, stop: int) -> np.ndarray:
         scores = np.empty((stop - start, width), np.float32)
         counts, begin, end = np.zeros(width, np.int64), 0, 0
-        # From the earliest window to the latest, so that each event enters once and leaves once.
-        for user in start + np.argsort(ends[start:stop], kind="stable"):
+        # From the earliest window to the latest, so that each event enters once and leaves once. (By time: of windows that
+        # end with the same event, the one asked for later begins later.)
+        for user in start + np.argsort(evaluation_set.request_times[start:stop], kind="stable"):
             if (begin, end) != (begins[user], ends[user]):
                 counts += np.bincount(items[end : ends[user]], minlength=width)
                 counts -= np.bincount(items[begin : begins[user]], minlength=width)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sequence_fixtures import TIME_SPLIT, Log, logs, sequences
 
@@ -40,6 +40,7 @@ def test_popularity_scores_by_train_events() -> None:
     st.sampled_from(["validation", "test"]),
     st.integers(1, 60),
 )
+@example([[(0, 1), (1, 0), (1, 0), (1, 0)], [(0, 0), (0, 0), (0, 0)]], SplitConfig(), "validation", 1)
 def test_recent_popularity_counts_the_window_before_each_request(
     log: Log, split: SplitConfig, phase: str, days: int
 ) -> None:
