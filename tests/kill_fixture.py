@@ -4,6 +4,8 @@ Dying before step n + 1 is dying after step n: the steps 1, 2, ... until a run c
 between two changes of a disk or a store.
 """
 
+import builtins
+import io
 import multiprocessing
 import os
 import signal
@@ -85,11 +87,17 @@ class _Counter:
 
 def _watch(counter: _Counter, folder: str) -> None:
     """Count what Python reports to audit hooks; it reports neither fsync nor what is sent to a store."""
-    fsync, call = os.fsync, S3FileSystem._call_s3
+    fsync, call, io_open = os.fsync, S3FileSystem._call_s3, io.open
 
     def counted_fsync(descriptor: int) -> None:
         counter.step("fsync")
         fsync(descriptor)
+
+    def counted_open(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        stream = io_open(file, mode, *args, **kwargs)
+        if set(mode) & set("wax+"):
+            counter.step("open")  # once more: the file is there, and empty
+        return stream
 
     async def counted_call(self: S3FileSystem, method: str, *args: Any, **kwargs: Any) -> Any:
         if not method.startswith(("get", "head", "list")):
@@ -105,5 +113,6 @@ def _watch(counter: _Counter, folder: str) -> None:
             counter.step(kind)
 
     os.fsync = counted_fsync
+    io.open = builtins.open = counted_open
     S3FileSystem._call_s3 = counted_call
     sys.addaudithook(audit)
