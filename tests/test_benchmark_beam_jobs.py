@@ -125,7 +125,8 @@ def test_a_child_is_charged_for_its_children_too():
     output, cost = measure.run([sys.executable, "-c", parent])
     assert output == "done\n"
     assert 0.3 <= cost.cpu < 3
-    assert 1e6 < cost.peak < 1e9
+    # No upper bound: a child begins with the peak of the process that starts it, which here has run other tests.
+    assert cost.peak > 1e6
 
 
 def test_a_failed_child_says_why():
