@@ -54,8 +54,8 @@ def recent_popularity(sequences: UserSequences, evaluation_set: EvaluationSet, d
     def score(start: int, stop: int) -> np.ndarray:
         scores = np.empty((stop - start, width), np.float32)
         counts, begin, end = np.zeros(width, np.int64), 0, 0
-        # From the earliest window to the latest, so that each event enters once and leaves once. By the time asked, not by
-        # the end: of two windows that end with the same event, one may begin later.
+        # From the earliest window to the latest, so that each event enters once and leaves once. By the time asked,
+        # not by the end: of two windows that end with the same event, one may begin later.
         for user in start + np.argsort(evaluation_set.request_times[start:stop], kind="stable"):
             if (begin, end) != (begins[user], ends[user]):
                 counts += np.bincount(items[end : ends[user]], minlength=width)
