@@ -188,7 +188,7 @@ def make_task(config: Config) -> Task:
         categorical=categorical,
         numeric=numeric,
         multi=multi,
-        quantiles=np.linspace(0, 1, fields[0].buckets + 1)[1:-1].tolist(),
+        buckets=fields[0].buckets,
         min_events=config.split.min_events,
         gap_seconds=session.gap_seconds,
         max_session_items=session.max_session_items,

@@ -77,9 +77,10 @@ def value_set(field: str) -> str:
 def boundaries(database: duckdb.DuckDBPyConnection, task: Task, field: str) -> list[float]:
     """The inner quantiles of a field's numbers, distinct and above the smallest."""
     query = (
-        f"WITH s AS (SELECT list_sort(list({field})) AS l FROM items WHERE {field} IS NOT NULL) "
-        f"SELECT list_sort(list_distinct([x FOR x IN [l[1 + ceil(q * (len(l) - 1))::INT] FOR q IN {task.quantiles}] "
-        "IF x > l[1]])) FROM s"
+        f"WITH s AS (SELECT list_sort(list({field})) AS l FROM items WHERE {field} IS NOT NULL), "
+        f"p AS (SELECT l, [(b * len(l) - b + {task.buckets - 1}) // {task.buckets} FOR b IN range(1, {task.buckets})] "
+        "AS places FROM s) "
+        "SELECT list_sort(list_distinct([x FOR x IN [l[1 + place] FOR place IN places] IF x > l[1]])) FROM p"
     )
     return database.execute(query).fetchall()[0][0]
 

@@ -6,7 +6,6 @@ two events of a user tie.
 
 import hashlib
 import json
-import math
 import os
 from pathlib import Path
 
@@ -73,7 +72,8 @@ def write_values(counted: pl.LazyFrame, path: Path) -> None:
 def boundaries(task: Task, values: pl.Series) -> list[float]:
     """The inner quantiles of some numbers, distinct and above the smallest."""
     numbers = values.drop_nulls().sort()
-    chosen = {numbers[math.ceil(q * (len(numbers) - 1))] for q in task.quantiles} if len(numbers) else set()
+    places = [-(-bucket * (len(numbers) - 1) // task.buckets) for bucket in range(1, task.buckets)]
+    chosen = {numbers[place] for place in places} if len(numbers) else set()
     return sorted(number for number in chosen if number > numbers[0])
 
 

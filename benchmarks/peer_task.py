@@ -16,9 +16,9 @@ THREADS = 2
 class Task:
     """The inputs of a job and its settings, those of the Beam jobs.
 
-    events: the event files; items: the items file, with its fields by kind. quantiles: of the numbers that begin the
-    buckets of a numeric field. min_events is 3 at least: every kept user has a validation and a test event. corpus: the
-    vocabulary of items, where a job is given it.
+    events: the event files; items: the items file, with its fields by kind. buckets: of a numeric field. min_events is
+    3 at least: every kept user has a validation and a test event. corpus: the vocabulary of items, where a job is given
+    it.
     """
 
     events: list[str]
@@ -26,7 +26,7 @@ class Task:
     categorical: list[str]
     numeric: list[str]
     multi: list[str]
-    quantiles: list[float]
+    buckets: int
     min_events: int
     gap_seconds: int
     max_session_items: int
