@@ -9,7 +9,7 @@ import pytest
 from beam_fixtures import SCHEMA, random_catalogue, random_log, run_through, small_config, write_log
 
 from beam_jobs import day_events, mutual_information, session_cooccurrence, title_neighbours, user_sequences
-from pipeline import catalogue, data_page, data_report, stages
+from pipeline import catalogue, data_page, data_report, prepare, stages
 from pipeline.artifacts import Artifact
 from pipeline.config import Config
 from pipeline.errors import ArtifactError
@@ -177,11 +177,19 @@ def test_a_report_lies_in_the_object_store_of_its_artefacts(bucket, one_day):
     assert data_report.run(config).manifest["run"] == report.manifest["run"]
 
 
-def test_prepare_ends_with_the_report_and_says_where_it_is(tmp_path, capsys):
+def test_prepare_ends_with_the_report_and_says_where_it_is(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(prepare, "JOBS", {day_events.KIND: day_events.run})
     config = small_config(tmp_path)
     write_log(config, LOG)
-    stages.prepare(config, [day_events.KIND], ())
+    stages.prepare(config, None, ())
     told = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in told[:2]] == ["day_events", "data_report"]
     assert Path(told[2].removeprefix("the data report is ")).read_text(encoding="utf-8").startswith("# Data report")
     assert told[3].startswith("prepare: ")
+
+
+def test_a_part_of_prepare_has_no_report(tmp_path):
+    config = small_config(tmp_path)
+    write_log(config, LOG)
+    stages.prepare(config, [day_events.KIND], ())
+    assert not config.prepared_dir(data_report.FOLDER).exists()
