@@ -27,7 +27,7 @@ NAMESPACE = "twotower"
 def run_pipeline(build: Callable[[beam.Pipeline], object], pipeline_args: Sequence[str] = ()) -> dict[str, int]:
     """Run what `build` adds to a pipeline and return what it counted.
 
-    pipeline_args: Beam options; without a `--runner` among them the job runs on this machine, two threads.
+    pipeline_args: Beam options; without a `--runner` among them the job runs in this process.
     Raises the error of ours that a worker met, or JobError; either names the job.
     """
     options = runner_options(build, pipeline_args)

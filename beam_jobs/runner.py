@@ -16,7 +16,8 @@ from pipeline import errors
 from pipeline.errors import JobError, TwoTowerError
 
 # DirectRunner would first try to download a Prism binary (and hang behind a firewall that drops packets).
-LOCAL = ["--runner=FnApiRunner", "--direct_running_mode=multi_threading", "--direct_num_workers=2"]
+# In memory: two threads need twice the memory and a sixth more CPU, as what they exchange goes through gRPC.
+LOCAL = ["--runner=FnApiRunner", "--direct_running_mode=in_memory"]
 # Beam 2.77 flushes what its local runner sends once a second from a thread of its own, and drops an element that is
 # written meanwhile (TimeBasedBufferingClosableOutputStream.flush has no lock against the writer). 0: by size only.
 worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = 0
