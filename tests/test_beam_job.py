@@ -23,12 +23,13 @@ def test_a_pipeline_returns_what_its_workers_counted():
     assert counts == {"seen": 4, "total": 10}
 
 
-def test_the_local_runner_does_not_flush_behind_the_writers_back(monkeypatch):
+def test_threads_do_not_flush_behind_the_writers_back(monkeypatch):
     """Beam's timed flush drops elements: 1 in some hundreds, in a job that runs longer than a second."""
     timed: list[object] = []
     monkeypatch.setattr(TimeBasedBufferingClosableOutputStream, "_schedule_periodic_flush", timed.append)
-    run_pipeline(lambda p: p | beam.Create([1, 2]) | beam.Reshuffle() | beam.Map(tally))
-    assert timed == []
+    threads = ["--direct_running_mode=multi_threading", "--direct_num_workers=2"]
+    counts = run_pipeline(lambda p: p | beam.Create([1, 2]) | beam.Reshuffle() | beam.Map(tally), threads)
+    assert (counts["seen"], timed) == (2, [])
 
 
 def test_what_several_steps_count_under_one_name_is_added_up():
