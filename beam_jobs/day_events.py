@@ -152,7 +152,7 @@ def _write(table: pa.Table, path: str) -> None:
         row_group_size=max(1, len(table)),
         use_dictionary=STRINGS,
         column_encoding={"timestamp": "DELTA_BINARY_PACKED"},
-        compression="zstd",
+        compression="lz4",
         dictionary_pagesize_limit=1 << 30,  # beyond it Parquet would write the strings out, once a row
     )
 

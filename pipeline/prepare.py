@@ -2,29 +2,30 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import import_module
 
-from beam_jobs import (
-    catalogue_counts,
-    day_events,
-    mutual_information,
-    session_cooccurrence,
-    title_neighbours,
-    user_sequences,
-    vocabularies,
-)
 from pipeline.artifacts import Artifact
 from pipeline.config import Config
 from pipeline.errors import ConfigError, nearest
 from pipeline.progress import bar, summarised
 
-JOBS: dict[str, Callable[[Config, Sequence[str]], Artifact]] = {
-    "day_events": day_events.run,
-    "catalogue_counts": catalogue_counts.run,
-    "vocabularies": vocabularies.run,
-    "user_sequences": user_sequences.run,
-    "mutual_information": mutual_information.run,
-    "session_cooccurrence": session_cooccurrence.run,
-    "title_neighbours": title_neighbours.run,
+
+def _job(name: str) -> Callable[[Config, Sequence[str]], Artifact]:
+    """The job of beam_jobs/<name>.py, imported when it runs: what one job needs is not what all wait for."""
+    return lambda config, pipeline_args: import_module(f"beam_jobs.{name}").run(config, pipeline_args)
+
+
+JOBS = {
+    name: _job(name)
+    for name in (
+        "day_events",
+        "catalogue_counts",
+        "vocabularies",
+        "user_sequences",
+        "mutual_information",
+        "session_cooccurrence",
+        "title_neighbours",
+    )
 }
 """In an order in which each finds what it needs."""
 

@@ -48,6 +48,10 @@ class Vocabulary:
         """Strings [n] -> int32 [n]; unknown and null values become 0."""
         if not isinstance(values, pa.Array | pa.ChunkedArray):
             values = pa.array(list(values), pa.string())
+        if len(values) * 4 < len(self.values):
+            # A few at a time, maybe often: a table that is kept beats one that Arrow builds of all values each time.
+            found = [self._index.get(value, 0) for value in values.to_pylist()]
+            return np.array(found, dtype=np.int32)
         found = pc.index_in(values.cast(pa.string()), value_set=self.values)
         return np.asarray(pc.fill_null(pc.add(found, 1), 0), dtype=np.int32)
 
