@@ -98,11 +98,6 @@ def footer(path: Location | str) -> pq.FileMetaData:
     return open_parquet(path).metadata
 
 
-def read_table(path: Location | str, strings: list[str] | None = None) -> pa.Table:
-    """A whole Parquet file; the columns named in `strings` come dictionary-encoded."""
-    return open_parquet(path, strings or []).read()
-
-
 def row_groups(paths: Iterable[Location]) -> list[tuple[str, int]]:
     """(path, row group number) of every row group of some Parquet files: the unit of parallel reading."""
     paths = list(paths)

@@ -1,8 +1,8 @@
 """Beam job: the event log -> the events of each day, coded once: the only job that touches every string of the log.
 
-    prepared/day_events/window.json            the days of the window, each with the fingerprint of its events
-    prepared/day_events/date=D/events-P.parquet   the day's events of the users of partition P, user after user, in
-                                               order; user_id and item_id as Parquet dictionaries
+    prepared/day_events/window.json          the days of the window, each with the fingerprint of its events
+    prepared/day_events/date=D/events-P.arrow   the day's events of the users of partition P, user after user, in
+                                             order; user_id and item_id as dictionaries
 
 A day is an artefact of its own. It is written again only when the log has other events of that date than it had;
 all other jobs count codes, and hash no string twice (docs/adr/0013-days-are-coded-once.md).
@@ -18,9 +18,9 @@ from datetime import date, timedelta
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from beam_jobs import blocks
+from beam_jobs.batch_files import metadata, read_batch, write_batches
 from beam_jobs.events import STRINGS, UserEvents, in_order, repeats
 from beam_jobs.job import count, main, progress, run_pipeline
 from pipeline.artifacts import Artifact, Draft, Spec, create, current, open_artifact
@@ -30,7 +30,7 @@ from pipeline.storage import Location, glob, in_parallel
 from pipeline.tables import WHOLE_LOG, Tables
 
 KIND, VERSION = "day_events", 1
-DAY_KIND, DAY_VERSION = "events_of_day", 1
+DAY_KIND, DAY_VERSION = "events_of_day", 2
 EVENTS_AT_ONCE = 8_000_000
 """Events of the days that one pipeline codes: what the local runner's shuffle holds in memory."""
 DAYS_AT_ONCE = 128
@@ -67,7 +67,7 @@ class Window:
 
 def read_users(paths: Sequence[str], prepare: PrepareConfig) -> UserEvents:
     """The complete users of one partition, from its files of all days; a user's events beyond the most are cut."""
-    events = UserEvents.from_days(blocks.read_table(path, STRINGS) for path in paths)
+    events = UserEvents.from_days(map(read_batch, paths))
     latest = events.latest(prepare.max_user_events)
     count("users_cut", np.count_nonzero(latest.lengths < events.lengths))
     count("events_cut", len(events.items) - len(latest.items))
@@ -120,7 +120,7 @@ def split_by_user(source: Source, partitions: int) -> Iterator[tuple[int, bytes]
 
 
 class WriteDay(beam.DoFn):
-    """(day * partitions + partition, blocks) -> events-<partition>.parquet in the folder of the day."""
+    """(day * partitions + partition, blocks) -> events-<partition>.arrow in the folder of the day."""
 
     def __init__(self, folders: Sequence[Location], partitions: int, keep_duplicates: bool) -> None:
         self.folders, self.partitions, self.keep_duplicates = list(map(str, folders)), partitions, keep_duplicates
@@ -131,30 +131,18 @@ class WriteDay(beam.DoFn):
         repeated = repeats(table)
         if not self.keep_duplicates:
             table = table.filter(pa.array(~repeated))
-        counts = {"duplicates": str(np.count_nonzero(repeated))}
+        counts = {"events": str(len(table)), "duplicate_events": str(np.count_nonzero(repeated))}
         path = f"{self.folders[day]}/{part_name(partition)}"
-        blocks.write_part(path, lambda aside: _write(table.replace_schema_metadata(counts), aside))
+        blocks.write_part(path, lambda aside: write_batches(aside, table.schema, [table], counts))
 
 
 def part_name(partition: int) -> str:
     """The file of a partition of users in a day's artefact."""
-    return f"events-{partition:05d}.parquet"
+    return f"events-{partition:05d}.arrow"
 
 
 def _partition(path: Location) -> int:
-    return int(path.name.removeprefix("events-").removesuffix(".parquet"))
-
-
-def _write(table: pa.Table, path: str) -> None:
-    pq.write_table(
-        table,
-        path,
-        row_group_size=max(1, len(table)),
-        use_dictionary=STRINGS,
-        column_encoding={"timestamp": "DELTA_BINARY_PACKED"},
-        compression="lz4",
-        dictionary_pagesize_limit=1 << 30,  # beyond it Parquet would write the strings out, once a row
-    )
+    return int(path.name.removeprefix("events-").removesuffix(".arrow"))
 
 
 # ---- the stage
@@ -229,11 +217,8 @@ def code_days(config: Config, tables: Tables, days: Sequence[str], pipeline_args
 
 
 def _counts(draft: Draft) -> dict[str, int]:
-    footers = [blocks.footer(path) for path in glob(draft.target, "events-*.parquet")]
-    return {
-        "events": sum(footer.num_rows for footer in footers),
-        "duplicate_events": sum(int(footer.metadata[b"duplicates"]) for footer in footers),
-    }
+    told = in_parallel(metadata, glob(draft.target, "events-*.arrow"))
+    return {name: sum(int(each[name]) for each in told) for name in ("events", "duplicate_events")}
 
 
 def _check_complete(day: str, tables: Tables, counts: dict[str, int], keep_duplicates: bool) -> None:

@@ -1,4 +1,4 @@
-"""Beam job: the counted catalogue -> the mutual information of every two item fields (CFM, eq. 4).
+"""Beam job: the counted catalogue and its pairs -> the mutual information of every two item fields (CFM, eq. 4).
 
 Over the item corpus, where each item weighs 1: an item with the value sets A and B spreads mass 1 / (|A| |B|)
 over their pairs. Natural logarithm. Numeric fields count by bucket, a missing value is a value of its own, and values
@@ -20,8 +20,10 @@ from apache_beam import pvalue
 from apache_beam.utils.shared import Shared
 
 from beam_jobs import blocks
-from beam_jobs.catalogue_counts import Chunk, counted_fields, read_chunks
+from beam_jobs.catalogue_counts import CountedChunk, counted_fields, read_chunks
 from beam_jobs.job import count, main, progress, run_pipeline
+from beam_jobs.joint_counts import KIND as JOINT
+from beam_jobs.joint_counts import read_chunks_of_pairs, read_pairs
 from pipeline.artifacts import Artifact, Spec, create, current, open_artifact
 from pipeline.catalogue import MISSING, NUMERIC_FILE, Vocabularies, encode_numeric
 from pipeline.config import Config
@@ -72,21 +74,24 @@ def information_matrix(entries: dict[tuple[int, int], float], log_sizes: Sequenc
 class CodedChunks:
     """The chunks with their values as indices of the vocabularies.
 
-    codes: by chunk and field, int64 [V], the index of each value of the chunk; masses: likewise, float64 [V];
-    missing, sizes: by field, the index of the missing value, and the number of indices.
+    pairs: by chunk, the file of its joint masses. codes: by chunk and field, int64 [V], the index of each value of the
+    chunk; masses: likewise, float64 [V]. missing, sizes: by field, the index of the missing value, and the number of
+    indices.
     """
 
-    chunks: tuple[Chunk, ...]
+    pairs: tuple[str, ...]
     codes: tuple[tuple[np.ndarray, ...], ...]
     masses: tuple[tuple[np.ndarray, ...], ...]
     missing: tuple[int, ...]
     sizes: tuple[int, ...]
 
     @classmethod
-    def read(cls, chunks: Sequence[Chunk], fields: Sequence[FieldSchema], known: Vocabularies) -> "CodedChunks":
+    def read(
+        cls, chunks: Sequence[CountedChunk], pairs: Sequence[str], fields: Sequence[FieldSchema], known: Vocabularies
+    ) -> "CodedChunks":
         by_field = [[chunk.values(j) for j in range(len(fields))] for chunk in chunks]
         return cls(
-            tuple(chunks),
+            tuple(pairs),
             tuple(tuple(map(_encode, each, fields, [known] * len(fields))) for each in by_field),
             tuple(tuple(values["mass"].to_numpy() for values in each) for each in by_field),
             tuple(_missing(field, known) for field in fields),
@@ -101,8 +106,8 @@ class CodedChunks:
     def joint(self, i: int, j: int) -> tuple[np.ndarray, np.ndarray]:
         """(index_i * size_j + index_j, masses) of two fields, a chunk after the other."""
         keys, masses = [np.zeros(0, np.int64)], [np.zeros(0)]
-        for chunk, codes in zip(self.chunks, self.codes, strict=True):
-            table = chunk.pairs(i, j, len(self.sizes))
+        for path, codes in zip(self.pairs, self.codes, strict=True):
+            table = read_pairs(path, i, j, len(self.sizes))
             keys.append(codes[i][table["a"].to_numpy()] * self.sizes[j] + codes[j][table["b"].to_numpy()])
             masses.append(table["mass"].to_numpy())
         return np.concatenate(keys), np.concatenate(masses)
@@ -128,16 +133,22 @@ class Inform(beam.DoFn):
     """(i, j) -> ((i, j), the entropy of field i = j, or the mutual information of two)."""
 
     def __init__(
-        self, vocabularies: Location, fields: Sequence[FieldSchema], chunks: Sequence[Chunk], outside: int
+        self,
+        vocabularies: Location,
+        fields: Sequence[FieldSchema],
+        chunks: Sequence[CountedChunk],
+        pairs: Sequence[str],
+        outside: int,
     ) -> None:
-        self.vocabularies, self.fields, self.chunks, self.outside = str(vocabularies), list(fields), chunks, outside
+        self.vocabularies, self.fields, self.outside = str(vocabularies), list(fields), outside
+        self.chunks, self.pairs = chunks, pairs
         self.shared = Shared()
 
     def setup(self) -> None:
         self.coded = self.shared.acquire(self._read)  # one copy for all threads of a worker
 
     def _read(self) -> CodedChunks:
-        return CodedChunks.read(self.chunks, self.fields, Vocabularies.read(self.vocabularies))
+        return CodedChunks.read(self.chunks, self.pairs, self.fields, Vocabularies.read(self.vocabularies))
 
     def process(self, pair: tuple[int, int]) -> Iterator[tuple[tuple[int, int], float]]:
         i, j = pair
@@ -165,12 +176,13 @@ def write_matrix(
 
 
 def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
-    """Write the mutual information unless it is current. Needs the counted catalogue and the vocabularies."""
+    """Write the mutual information unless it is current. Needs the joint counts and the vocabularies."""
     tables, (catalogue, chunks) = Tables.read(config.tables_dir), read_chunks(config)
+    joint, pairs_of_chunks = read_chunks_of_pairs(config)
     known = Vocabularies.read(config.prepared_dir("vocabularies"))
     fields, items = counted_fields(tables.schema.item_fields), known.items.size - 1
     outside = items - tables.artifact.counts["items"]
-    path, spec = config.prepared_dir(KIND), _spec(catalogue, known.artifact, outside)
+    path, spec = config.prepared_dir(KIND), _spec(catalogue, joint, known.artifact, outside)
     if artifact := current(path, spec):
         return artifact
     with create(path, spec) as draft:
@@ -178,7 +190,7 @@ def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
             0.0
         ] * len(fields)
         names = ["item_id", *(f.name for f in fields)]
-        inform = beam.ParDo(Inform(known.artifact.path, fields, chunks["item"], outside))
+        inform = beam.ParDo(Inform(known.artifact.path, fields, chunks["item"], pairs_of_chunks, outside))
         pairs = list(combinations_with_replacement(range(len(fields)), 2))
 
         def build(pipeline: beam.Pipeline) -> None:
@@ -191,13 +203,14 @@ def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
     return open_artifact(path, KIND, VERSION)
 
 
-def _spec(catalogue: Artifact, vocabularies: Artifact, outside: int) -> Spec:
+def _spec(catalogue: Artifact, joint: Artifact, vocabularies: Artifact, outside: int) -> Spec:
     fields = [path.name for path in vocabularies.parts("item.")]
     return Spec(
         KIND,
         VERSION,
         inputs={
             "catalogue_counts": catalogue.fingerprint,
+            JOINT: joint.fingerprint,
             **{name: vocabularies.checksum(name) for name in (*fields, NUMERIC_FILE)},
         },
         config={"items_outside_catalogue": outside},

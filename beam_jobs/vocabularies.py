@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from apache_beam import pvalue
 
 from beam_jobs import blocks
-from beam_jobs.catalogue_counts import SIDES, VALUES, Chunk, counted_fields, read_chunks
+from beam_jobs.catalogue_counts import VALUES, CountedChunk, counted_fields, read_chunks
+from beam_jobs.chunks import SIDES
 from beam_jobs.day_events import Window, read_users
 from beam_jobs.events import UserEvents
 from beam_jobs.job import count, main, progress, run_pipeline
@@ -110,7 +111,7 @@ def merge_items(element: tuple[int, Iterable[bytes]], minimum: int) -> bytes:
 class WriteField(beam.DoFn):
     """(side, number of a field, the field) -> its vocabulary file; gives (side.name, boundaries) of a numeric one."""
 
-    def __init__(self, chunks: dict[str, list[Chunk]], folder: Location, minimum: int) -> None:
+    def __init__(self, chunks: dict[str, list[CountedChunk]], folder: Location, minimum: int) -> None:
         self.chunks, self.folder, self.minimum = chunks, str(folder), minimum
 
     def process(self, element: tuple[str, int, FieldSchema]) -> Iterator[tuple[str, list[float]]]:
@@ -149,7 +150,7 @@ def build(
     pipeline: beam.Pipeline,
     tables: Tables,
     window: Window,
-    chunks: dict[str, list[Chunk]],
+    chunks: dict[str, list[CountedChunk]],
     config: Config,
     folder: Location,
 ) -> None:

@@ -38,8 +38,8 @@ JOBS = {
         (*COUNTED, "user_sequences", "session_cooccurrence"), alone=("session_cooccurrence",), target=1.3
     ),
     "mutual_information": Job(
-        (*COUNTED, "mutual_information"),
-        alone=("catalogue_counts", "mutual_information"),
+        (*COUNTED, "joint_counts", "mutual_information"),
+        alone=("catalogue_counts", "joint_counts", "mutual_information"),
         target=2,
         rows="catalogue",
         peers_alone=True,

@@ -27,7 +27,7 @@ FIRST, NEXT, AGAIN = "days 1-28, from nothing", "days 2-29, after them", "days 2
 MOVING, FRESH = FOLDER / "moving", FOLDER / "fresh"
 SIZE = {"users": 200_000, "items": 100_000, "catalogue": 500_000, "days": WINDOW + 1}
 ARTEFACTS = ["vocabularies", "user_sequences", "session_cooccurrence", "mutual_information"]
-STEPS = ["day_events", "catalogue_counts", *ARTEFACTS]
+STEPS = ["day_events", "catalogue_counts", "joint_counts", *ARTEFACTS]
 """All jobs but the title neighbours: the generated items have no titles."""
 NEXT_DAY_SHARE = 0.6
 """The next day may cost so much of the CPU seconds of its window from nothing."""

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from beam_jobs.batch_files import read_batch
 from beam_jobs.day_events import Window
 from beam_jobs.session_cooccurrence import positions, session_numbers
 from pipeline.artifacts import Artifact
@@ -53,8 +54,8 @@ def events_a_day(window: Window) -> dict[str, int]:
     if WHOLE_LOG not in days:
         return {day: artifact.counts["events"] for day, artifact in days.items()}
     found: Counter[int] = Counter()
-    for (timestamps,) in _columns(days[WHOLE_LOG].locations("events-"), ["timestamp"]):
-        found.update(_tally(timestamps.to_numpy() // DAY))
+    for part in days[WHOLE_LOG].locations("events-"):
+        found.update(_tally(read_batch(part)["timestamp"].to_numpy() // DAY))
     return {str(np.datetime64(day, "D")): found[day] for day in sorted(found)}
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_jobs import blocks
+from beam_jobs.batch_files import read_batch
 from pipeline.config import ReportConfig
 from pipeline.storage import Location
 
@@ -150,7 +151,7 @@ class Ids:
 
 
 def count_ids(parts: Sequence[Location]) -> Ids:
-    """Count the ids of some Parquet parts of events; memory grows with the distinct ids of a row group."""
+    """Count the ids of some parts of coded events; memory grows with the distinct ids of a part."""
     nothing = pa.table({"value": pa.array([], pa.string()), "count": pa.array([], pa.int64())})
     users, items = [nothing], [nothing]
     for columns in _id_columns(parts):
@@ -172,8 +173,8 @@ def seen(ids: Ids, parts: Sequence[Location]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _id_columns(parts: Sequence[Location]) -> Iterator[tuple[pa.ChunkedArray, pa.ChunkedArray]]:
-    for source in blocks.row_groups(parts):
-        table = blocks.read_row_group(source, strings=["user_id", "item_id"])
+    for part in parts:
+        table = read_batch(part)
         yield table["user_id"], table["item_id"]
 
 

@@ -22,6 +22,7 @@ JOBS = {
         "catalogue_counts",
         "vocabularies",
         "user_sequences",
+        "joint_counts",
         "mutual_information",
         "session_cooccurrence",
         "title_neighbours",

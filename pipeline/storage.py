@@ -20,6 +20,7 @@ from pipeline import local_disk
 from pipeline.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
 Location = Path | UPath
@@ -121,6 +122,16 @@ def open_parquet(path: Location | str, strings: Sequence[str] = ()) -> "pq.Parqu
     # Arrow asks for whole column chunks, several in one request; fsspec's own reading ahead would only add to that.
     stream = path.fs.open(path.path, "rb", cache_type="none")
     return pq.ParquetFile(stream, read_dictionary=list(strings), pre_buffer=True)
+
+
+def open_arrow(path: Location | str) -> "pa.ipc.RecordBatchFileReader":
+    """Open an Arrow IPC file where it lies; a local one is mapped into memory, a remote one is read by the batch."""
+    import pyarrow as pa  # here, as the command line's --help needs no Arrow
+
+    path = locate(path)
+    if isinstance(path, Path):
+        return pa.ipc.open_file(pa.memory_map(str(path)))
+    return pa.ipc.open_file(path.fs.open(path.path, "rb", cache_type="none"))
 
 
 def sizes(folder: Location) -> dict[str, int]:

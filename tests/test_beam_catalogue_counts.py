@@ -1,7 +1,6 @@
-"""beam_jobs/catalogue_counts.py: value sets and joint masses against plain Python, and chunks counted once."""
+"""beam_jobs/catalogue_counts.py: value sets against plain Python, and chunks counted once."""
 
 from collections import Counter, defaultdict
-from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_jobs import catalogue_counts
-from beam_jobs.catalogue_counts import ValueSets, joint_mass, pair_number, read_chunks
+from beam_jobs.catalogue_counts import ValueSets, read_chunks, read_sets
 
 LISTS = st.lists(st.none() | st.lists(st.none() | st.sampled_from(["", "a", "b", "c"]), max_size=4), min_size=1)
 NUMBERS = st.none() | st.sampled_from([1.0, 2.5, float("nan")])
@@ -58,28 +57,6 @@ def test_values_carry_their_rows_and_their_mass(lists):
         assert weight == pytest.approx(mass[value])
 
 
-@given(st.lists(st.tuples(*[st.sets(st.sampled_from("abc"), max_size=3)] * 2), min_size=1, max_size=12))
-def test_a_row_spreads_its_mass_over_the_pairs_of_its_sets(rows):
-    a, b = (
-        ValueSets.of(pa.chunked_array([[list(row[i]) for row in rows]], pa.list_(pa.string())), "multi") for i in (0, 1)
-    )
-    expected = defaultdict(float)
-    for one, other in rows:
-        for x, y in product(one or {""}, other or {""}):
-            expected[x, y] += 1 / (max(1, len(one)) * max(1, len(other)))
-    found = {
-        (a.values[row["a"]].as_py(), b.values[row["b"]].as_py()): row["mass"] for row in joint_mass(a, b).to_pylist()
-    }
-    assert found == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("fields", [2, 3, 7])
-def test_pairs_are_numbered_as_they_are_written(fields):
-    assert [pair_number(i, j, fields) for i, j in combinations(range(fields), 2)] == list(
-        range(fields * (fields - 1) // 2)
-    )
-
-
 def test_only_new_chunks_are_counted(tmp_path, monkeypatch):
     small_parts(monkeypatch, row_group=8)
     config = small_config(tmp_path)
@@ -114,5 +91,18 @@ def test_identical_catalogues_give_identical_chunks(tmp_path):
         write_log(config, random_log(seed=4), SCHEMA, *random_catalogue(seed=4))
         run_through(config, "catalogue_counts")
         _, chunks = read_chunks(config)
-        fingerprints.append([Path(path).read_bytes() for c in chunks["item"] for path in (c.values_path, c.pairs_path)])
+        fingerprints.append([Path(path).read_bytes() for c in chunks["item"] for path in (c.values_path, c.codes_path)])
     assert fingerprints[0] == fingerprints[1]
+
+
+def test_codes_are_read_as_they_were_written(tmp_path):
+    config = small_config(tmp_path)
+    items, users = random_catalogue(seed=5)
+    write_log(config, random_log(seed=5), SCHEMA, items, users)
+    run_through(config, "catalogue_counts")
+    ((chunk,), kinds) = read_chunks(config)[1]["item"], {"genre": "categorical", "tags": "multi", "year": "numeric"}
+    for sets, (name, kind) in zip(read_sets(chunk.codes_path), kinds.items(), strict=True):
+        column = pa.chunked_array([pa.array(items[name], pa.list_(pa.string()) if kind == "multi" else None)])
+        expected = ValueSets.of(column, kind)
+        assert (sets.codes.tolist(), sets.size) == (expected.codes.tolist(), expected.size)
+        assert sets.lengths.tolist() == expected.lengths.tolist()

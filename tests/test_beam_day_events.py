@@ -9,6 +9,7 @@ import pytest
 from beam_fixtures import random_log, run_through, small_config, write_log
 
 from beam_jobs import day_events
+from beam_jobs.batch_files import read_batch
 from beam_jobs.events import STRINGS
 from pipeline.catalogue import Vocabularies
 from pipeline.config import Config
@@ -49,7 +50,7 @@ def coded(config: Config) -> list[tuple[str, str, int]]:
     rows = []
     for day in day_events.Window.read(config).days:
         for part in day.parts("events-"):
-            table = pq.read_table(part)
+            table = read_batch(part)
             rows += zip(*(table[name].to_pylist() for name in (*STRINGS, "timestamp")), strict=True)
     return rows
 
@@ -65,7 +66,7 @@ def test_a_day_holds_its_own_events(tmp_path):
     assert sorted(coded(config)) == sorted(rows_of(events))
     for day in day_events.Window.read(config).days:
         for part in day.parts("events-"):
-            dates = set(pq.read_table(part)["timestamp"].to_numpy() // DAY)
+            dates = set(read_batch(part)["timestamp"].to_numpy() // DAY)
             assert dates == {np.datetime64(day.path.name.removeprefix("date=")).astype(int)}
 
 

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_jobs import mutual_information
-from beam_jobs.catalogue_counts import ValueSets, joint_mass
+from beam_jobs.catalogue_counts import ValueSets
+from beam_jobs.joint_counts import joint_mass
 from pipeline.catalogue import Vocabularies, item_table
 from pipeline.tables import FieldSchema, Schema, Tables
 
@@ -48,7 +49,7 @@ def information(a: list, b: list) -> float:
     """The MI of two columns of value sets (or single values), through the kernels of a single chunk."""
     sets = [ValueSets.of(pa.chunked_array([column]), "multi") for column in (a, b)]
     table = joint_mass(*sets)
-    size = len(sets[1].values)
+    size = sets[1].size
     keys = table["a"].to_numpy().astype(np.int64) * size + table["b"].to_numpy()
     return mutual_information.mutual_information(keys, table["mass"].to_numpy(), size)
 
@@ -78,8 +79,7 @@ def test_the_whole_job(tmp_path, monkeypatch, row_group):
     small_parts(monkeypatch, row_group)
     config = small_config(tmp_path)
     write_log(config, random_log(seed=11), SCHEMA, *random_catalogue(seed=11))
-    run_through(config, "vocabularies")
-    artifact = mutual_information.run(config)
+    artifact = run_through(config, "mutual_information")
     written = json.loads(artifact.file("mutual_information.json").read_text())
     known = Vocabularies.read(config.prepared_dir("vocabularies"))
     columns = item_table(Tables.read(config.tables_dir), known).columns
@@ -93,8 +93,7 @@ def test_the_whole_job(tmp_path, monkeypatch, row_group):
 def test_a_catalogue_without_fields_leaves_the_id(tmp_path):
     config = small_config(tmp_path)
     write_log(config, random_log(seed=11))
-    run_through(config, "vocabularies")
-    written = json.loads(mutual_information.run(config).file("mutual_information.json").read_text())
+    written = json.loads(run_through(config, "mutual_information").file("mutual_information.json").read_text())
     items = Vocabularies.read(config.prepared_dir("vocabularies")).items.size - 1
     assert written == {"fields": ["item_id"], "matrix": [[math.log(items)]]}
 
@@ -103,8 +102,7 @@ def test_a_rerun_writes_identical_files(tmp_path, monkeypatch):
     small_parts(monkeypatch, row_group=4)
     config = small_config(tmp_path)
     write_log(config, random_log(seed=12), SCHEMA, *random_catalogue(seed=12))
-    run_through(config, "vocabularies")
-    first = mutual_information.run(config)
+    first = run_through(config, "mutual_information")
     (first.path / "MANIFEST.json").unlink()
     assert mutual_information.run(config).fingerprint == first.fingerprint
 
@@ -113,8 +111,7 @@ def test_rare_values_count_together_as_one(tmp_path):
     config = small_config(tmp_path, prepare={"partitions": 3, "min_value_count": 3})
     items = {"item_id": [f"i{n}" for n in range(8)], "genre": ["a"] * 3 + ["b"] * 3 + ["c", "d"]}
     write_log(config, random_log(seed=11, items=8), Schema((FieldSchema("genre", "categorical"),)), items)
-    run_through(config, "vocabularies")
-    written = json.loads(mutual_information.run(config).file("mutual_information.json").read_text())
+    written = json.loads(run_through(config, "mutual_information").file("mutual_information.json").read_text())
     expected = entropy([{"a"}] * 3 + [{"b"}] * 3 + [{"rare"}] * 2)
     assert written["matrix"][1][1] == pytest.approx(expected)
 

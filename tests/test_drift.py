@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 
+from beam_jobs.batch_files import read_batch, write_batches
 from pipeline import drift
 from pipeline.config import ReportConfig
 from pipeline.drift import Line, Sample
@@ -154,22 +154,22 @@ def test_no_ids_have_no_share():
 
 @pytest.fixture
 def parts(tmp_path: Path) -> list[Path]:
-    """Two parts of several row groups, the second with a user and items of its own."""
+    """Two parts of coded events, the second with a user and items of its own."""
     random = np.random.default_rng(5)
     paths = []
     for number, (users, items) in enumerate([(8, 12), (9, 14)]):
         log = {
-            "user_id": [f"u{i}" for i in random.integers(0, users, 100)],
-            "item_id": [f"i{i}" for i in random.integers(0, items, 100)],
+            "user_id": pa.array([f"u{i}" for i in random.integers(0, users, 100)]).dictionary_encode(),
+            "item_id": pa.array([f"i{i}" for i in random.integers(0, items, 100)]).dictionary_encode(),
             "timestamp": np.arange(100),
         }
-        paths.append(tmp_path / f"events-{number}.parquet")
-        pq.write_table(pa.table(log), paths[-1], row_group_size=30)
+        paths.append(tmp_path / f"events-{number}.arrow")
+        write_batches(str(paths[-1]), pa.table(log).schema, [pa.table(log)], {})
     return paths
 
 
-def test_ids_are_counted_over_parts_and_row_groups(parts):
-    log = pd.concat(pd.read_parquet(path) for path in parts)
+def test_ids_are_counted_over_parts(parts):
+    log = pd.concat(read_batch(path).to_pandas().astype({"user_id": str, "item_id": str}) for path in parts)
     found = drift.count_ids(parts)
     assert found.events == 200
     for table, name in ((found.users, "user_id"), (found.items, "item_id")):
@@ -184,7 +184,7 @@ def test_ids_of_no_part_are_none():
 
 def test_seen_are_the_ids_that_other_parts_have_too(parts):
     found = drift.count_ids(parts[1:])
-    before = pd.read_parquet(parts[0])
+    before = read_batch(parts[0]).to_pandas()
     users, items = drift.seen(found, parts[:1])
     assert users.tolist() == [user in set(before["user_id"]) for user in found.users["value"].to_pylist()]
     assert items.tolist() == [item in set(before["item_id"]) for item in found.items["value"].to_pylist()]

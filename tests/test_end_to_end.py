@@ -37,6 +37,7 @@ ARTEFACTS = [
     "tables",
     "prepared/day_events",
     "prepared/catalogue_counts",
+    "prepared/joint_counts",
     "prepared/vocabularies",
     "prepared/user_sequences",
     "prepared/mutual_information",

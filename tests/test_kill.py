@@ -10,7 +10,8 @@ import pytest
 from beam_fixtures import random_log, small_config, write_log
 from kill_fixture import APPEARS, EVERY, Executioner, executioner
 
-from pipeline import artifacts
+from beam_jobs import catalogue_counts, day_events
+from pipeline import artifacts, catalogue
 from pipeline.artifacts import Artifact, Spec, create, current, open_artifact
 from pipeline.local_disk import LOCK, cache_dir, scratch
 from pipeline.manifest import MANIFEST
@@ -18,8 +19,13 @@ from pipeline.prepare import prepare
 from pipeline.storage import Location, is_remote, locate, sizes, subfolders, write_part
 
 JOBS = ["day_events", "catalogue_counts", "vocabularies"]
-ARTEFACTS = {"prepared/day_events/date=all": "events_of_day"} | {f"prepared/{job}": job for job in JOBS}
-"""What those jobs write: folders and kinds."""
+ARTEFACTS = {
+    "prepared/day_events/date=all": (day_events.DAY_KIND, day_events.DAY_VERSION),
+    "prepared/day_events": (day_events.KIND, day_events.VERSION),
+    "prepared/catalogue_counts": (catalogue_counts.KIND, catalogue_counts.VERSION),
+    "prepared/vocabularies": (catalogue.KIND, catalogue.VERSION),
+}
+"""What those jobs write: folders, with kind and version."""
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +53,10 @@ def stage(path: str, text: str) -> None:
         (draft.dir / "whole").write_text(text)
 
 
-def verified(path: Location, kind: str) -> Artifact:
+def verified(path: Location, kind: str, version: int = 1) -> Artifact:
     """The artefact, every byte of it read from where it lies and compared with its checksum."""
     shutil.rmtree(cache_dir() / "files", ignore_errors=True)
-    artifact = open_artifact(path, kind, 1)
+    artifact = open_artifact(path, kind, version)
     artifact.verify()
     return artifact
 
@@ -102,14 +108,14 @@ def test_a_scratch_folder_may_be_abandoned_at_any_step(tmp_path, killer, monkeyp
     assert step > 10
 
 
-def fingerprints(workdir: Location, open_one: Callable[[Location, str], Artifact]) -> dict[str, str]:
+def fingerprints(workdir: Location, open_one: Callable[[Location, str, int], Artifact]) -> dict[str, str]:
     """Of all that prepare writes, even if it was cut short."""
-    return {folder: open_one(workdir / folder, kind).fingerprint for folder, kind in ARTEFACTS.items()}
+    return {folder: open_one(workdir / folder, *which).fingerprint for folder, which in ARTEFACTS.items()}
 
 
-def tidy(path: Location, kind: str) -> Artifact:
+def tidy(path: Location, kind: str, version: int) -> Artifact:
     """The artefact, beside which nothing is left over."""
-    artifact = open_artifact(path, kind, 1)
+    artifact = open_artifact(path, kind, version)
     check_nothing_is_left_over(artifact)
     return artifact
 

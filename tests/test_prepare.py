@@ -22,7 +22,11 @@ def test_a_change_reruns_what_depends_on_it(tmp_path):
     assert {name for name in first if second[name] != first[name]} == {"session_cooccurrence"}
     write_log(config, random_log(seed=19))
     third = runs(prepare(config))
-    assert {name for name in JOBS if third[name] == second[name]} == {"catalogue_counts", "mutual_information"}
+    assert {name for name in JOBS if third[name] == second[name]} == {
+        "catalogue_counts",
+        "joint_counts",
+        "mutual_information",
+    }
 
 
 def test_only_the_named_jobs_run(tmp_path):

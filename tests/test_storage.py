@@ -14,6 +14,7 @@ from s3fs.core import S3File
 from upath import UPath
 
 from beam_jobs import blocks
+from beam_jobs.batch_files import metadata, read_batch, write_batches
 from pipeline import storage
 from pipeline.artifacts import Spec, current
 from pipeline.errors import ConfigError, StorageError
@@ -175,7 +176,13 @@ def test_row_groups_are_read_where_they_lie(place):
     assert [table["number"].to_pylist() for table in read] == [[1, 2, 3], [4]]
     assert all(pa.types.is_dictionary(table["user_id"].type) for table in read)
     assert blocks.footer(paths[1]).num_rows == 4
-    assert blocks.read_table(paths[1]).equals(TABLE)
+
+
+def test_batches_are_read_where_they_lie(place):
+    path, tables = place / "pairs.arrow", [TABLE, TABLE.slice(0, 0), TABLE.slice(1)]
+    write_part(path, lambda aside: write_batches(aside, TABLE.schema, tables, {"rows": "7"}))
+    assert [read_batch(str(path), number) for number in range(3)] == tables
+    assert metadata(str(path)) == {"rows": "7"}
 
 
 def test_of_a_remote_file_only_the_row_group_asked_for_is_read(bucket, monkeypatch):

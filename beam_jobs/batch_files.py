@@ -1,0 +1,34 @@
+"""Arrow IPC files between jobs: what one counts and others read, a record batch for each thing. No Beam.
+
+Reading or writing one costs a third of what Parquet costs, for about a third more bytes.
+"""
+
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+from beam_jobs.blocks import COMPRESSION
+from pipeline.storage import Location, open_arrow
+
+
+def write_batches(path: str, schema: pa.Schema, tables: Iterable[pa.Table], metadata: dict[str, str]) -> None:
+    """Write each table as one record batch, in their order, to a local file.
+
+    metadata: about the file, to be read without its batches. A column of dictionaries must have the same dictionary
+    in all tables, as the format has one per file.
+    """
+    schema = schema.with_metadata(metadata)
+    with pa.ipc.new_file(path, schema, options=pa.ipc.IpcWriteOptions(compression=COMPRESSION)) as writer:
+        for table in tables:
+            batches = table.cast(schema).combine_chunks().to_batches()
+            writer.write_batch(batches[0] if batches else pa.RecordBatch.from_pylist([], schema))
+
+
+def read_batch(path: Location | str, number: int = 0) -> pa.Table:
+    """One record batch of a file."""
+    return pa.Table.from_batches([open_arrow(path).get_batch(number)])
+
+
+def metadata(path: Location | str) -> dict[str, str]:
+    """What a file says of itself."""
+    return {key.decode(): value.decode() for key, value in (open_arrow(path).schema.metadata or {}).items()}
