@@ -43,6 +43,7 @@ def check_parity(
     Raises ArtifactError when one differs by more than PARITY.
     """
     expected = tower({name: tf.constant(values) for name, values in inputs.items()}, training=False).numpy()
+    expected = expected.reshape(len(expected), -1, expected.shape[-1])  # (B, D) -> (B, 1, D)
     signature = tf.saved_model.load(str(directory / "user_tower")).signatures[SIGNATURE]
     litert = LiteRtTower(directory / "user_tower.tflite", tensors)
     scale = max(1.0, float(np.abs(expected).max()))
@@ -51,6 +52,7 @@ def check_parity(
         batch = {name: values[part] for name, values in inputs.items()}
         by_tensor = {tensors[name]: tf.constant(values) for name, values in batch.items()}
         answers = {"saved_model": signature(**by_tensor)[OUTPUT].numpy(), "litert": litert(batch)}
+        answers["saved_model"] = answers["saved_model"].reshape(answers["litert"].shape)
         for name, answer in answers.items():
             differences[name] = max(differences[name], float(np.abs(answer - expected[part]).max()) / scale)
     for name, difference in differences.items():

@@ -16,9 +16,11 @@ golden.json              users, their inputs, and their exact best items
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 import pyarrow as pa
 
@@ -29,6 +31,7 @@ from pipeline.vocabulary import Vocabulary
 from serving.encoder import UserEncoder, UserField
 from serving.index import ItemIndex
 from serving.records import Items, Users
+from serving.shard import Shard
 from serving.tower import UserTower
 
 KIND, VERSION = "bundle", 1
@@ -85,7 +88,7 @@ class Bundle:
         return cls(
             tower=UserTower(file("user_tower.tflite"), settings["tensors"]),
             encoder=UserEncoder(settings["history_length"], tuple(_user_field(f, file) for f in settings["fields"])),
-            index=ItemIndex.read(file("index.faiss"), file("vectors.npy")),
+            index=_index(file),
             item_indices=item_indices,
             rows=rows,
             items=items,
@@ -94,6 +97,11 @@ class Bundle:
             artifact=artifact,
         )
 
+    @cached_property
+    def complete(self) -> bool:
+        """Whether every item is indexed."""
+        return len(self.index) == len(self.items.titles)
+
     def check_goldens(self) -> None:
         """Answer every golden query. Raises ArtifactError naming the user whose inputs or scores came out different."""
         for golden in self.goldens:
@@ -101,14 +109,20 @@ class Bundle:
             inputs = self.encoder.encode(self.users.history(index), self.known_features(index))
             if {name: value[0].tolist() for name, value in inputs.items()} != golden.inputs:
                 raise ArtifactError(f"golden user {golden.user_id!r} is encoded otherwise than at export")
-            _, scores = self.index.scan(self.tower(inputs)[0], len(golden.scores), np.empty(0, np.int64))
-            if not np.allclose(scores, golden.scores, rtol=GOLDEN_TOLERANCE, atol=GOLDEN_TOLERANCE):
+            found = self.index.scan(self.tower(inputs)[0], len(golden.scores))
+            if not np.allclose(found.scores, golden.scores, rtol=GOLDEN_TOLERANCE, atol=GOLDEN_TOLERANCE):
                 raise ArtifactError(f"golden user {golden.user_id!r} gets other scores than at export")
 
     def known_features(self, user: int) -> dict[str, Any]:
         """The values of the tower's fields for a known user."""
         features = self.users.features(user)
         return {field.name: features[field.name] for field in self.encoder.fields}
+
+
+def _index(file: Callable[[str], Path]) -> ItemIndex:
+    vectors = np.load(file("vectors.npy"), mmap_mode="r")
+    index = faiss.read_index(str(file("index.faiss")), faiss.IO_FLAG_MMAP_IFC)
+    return ItemIndex([Shard(index)], vectors, np.linalg.norm(vectors, axis=1), refine=1.0)
 
 
 def _user_field(settings: dict[str, Any], file: Callable[[str], Path]) -> UserField:

@@ -1,91 +1,239 @@
-"""Top-K of the item vectors for one query: a FAISS index, and an exact scan where the index would come back short."""
+"""Top-K of the item vectors: a FAISS index, and an exact scan where the index would come back short."""
 
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
-import faiss
 import numpy as np
 
-EXACT_SHARE = 0.25
+from serving.allowed import Allowed
+from serving.shard import Shard
+
+SCAN_SHARE = 0.25
 """From this share of the catalogue on, fetching costs more than scanning all of it."""
+NARROW_SHARE = 0.1
+"""Below this share allowed, scoring those costs less than asking the index (benchmarks/filters.py)."""
+NARROW_COUNT = 5000
+"""So few allowed rows are scored in a fraction of a millisecond."""
+WIDEN = 2.0
+"""How much deeper to search per row that is not allowed: the allowed ones lie anywhere, but never evenly."""
+MANY_EXCLUDED = 1000
+"""From so many exclusions on, hiding them from the index costs less than fetching as many items more."""
+NONE = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
+class Found:
+    """rows: int64 [m], best first; scores: float32 [m]."""
+
+    rows: np.ndarray
+    scores: np.ndarray
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one search is to bring.
+
+    wanted: the rows to return. fetched: the rows to look at so that as many remain. excluded: int64 [E], ascending.
+    """
+
+    wanted: int
+    fetched: int
+    excluded: np.ndarray
+    allowed: Allowed | None
 
 
 class ItemIndex:
     """N item vectors and the FAISS index built over them. An item is its row, 0 .. N - 1.
 
     Args:
-      index: any FAISS index over the rows of `vectors`, inner product.
+      shards: indexes over consecutive rows of `vectors`.
       vectors: float32 [N, D], possibly memory-mapped.
+      norms: float32 [N], their lengths.
+      tuned_for: the k up to which the depth of the shards was tuned; for more the search goes deeper.
+      refine: how many times more rows to fetch than wanted, to order them by their exact scores; 0 where the index
+        gives exact scores itself.
     """
 
-    def __init__(self, index: faiss.Index, vectors: np.ndarray) -> None:
-        if (index.ntotal, index.d) != vectors.shape:
-            raise ValueError(f"the index holds {index.ntotal} x {index.d}, but the vectors are {vectors.shape}")
-        self._index = index
-        self.vectors = np.asarray(vectors)
-        self._norms = np.maximum(np.sqrt(np.einsum("nd,nd->n", self.vectors, self.vectors)), 1e-12)
-        self._unit = bool(np.allclose(self._norms, 1.0, atol=1e-3))
-
-    @classmethod
-    def read(cls, index_path: Path, vectors_path: Path) -> "ItemIndex":
-        """Read the index, and map the vectors into memory."""
-        return cls(faiss.read_index(str(index_path)), np.load(vectors_path, mmap_mode="r"))
+    def __init__(
+        self,
+        shards: Sequence[Shard],
+        vectors: np.ndarray,
+        norms: np.ndarray,
+        tuned_for: int = 1 << 30,
+        refine: float = 0.0,
+    ) -> None:
+        rows, dimension = sum(shard.size for shard in shards), shards[0].index.d
+        if (rows, dimension) != vectors.shape:
+            raise ValueError(f"the index holds {rows} x {dimension}, but the vectors are {vectors.shape}")
+        self.shards, self.vectors, self.norms = tuple(shards), np.asarray(vectors), norms
+        self.unit = bool(np.abs(norms - 1.0).max(initial=0.0) < 1e-3)
+        """Whether an inner product is the cosine times the length of the query."""
+        self._tuned_for, self._refine = tuned_for, refine
+        self._narrow = max(NARROW_SHARE, *(shard.narrowest for shard in shards))
 
     def __len__(self) -> int:
         return len(self.vectors)
 
-    def search(self, query: np.ndarray, k: int, excluded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The k rows of highest inner product with the query, best first; all allowed rows when fewer than k are.
+    def search(self, queries: np.ndarray, k: int, excluded: np.ndarray = NONE, allowed: Allowed | None = None) -> Found:
+        """The k rows of highest inner product, best first; all that may be returned when fewer than k are.
 
         Args:
-          query: float32 [D].
-          excluded: int [E], distinct rows never to return.
-        Returns: rows int64 [m] and their scores float32 [m], m = min(k, N - E), for any index kind and exclusion.
+          queries: float32 [K, D], the vectors of one user; a row's score is the highest of its K inner products.
+          excluded: int64 [E], rows never to return, in any order and number.
+          allowed: the rows to choose from; all when None.
+        Returns: min(k, rows allowed and not excluded) rows, for any index kind, filter and exclusion.
         """
-        wanted = min(k, len(self) - len(excluded))
-        fetched = wanted + len(excluded)
-        if fetched < len(self) * EXACT_SHARE:
-            _, found = self._index.search(query[np.newaxis], fetched)
-            rows = drop(found[0], excluded)[:wanted]
-            if len(rows) == wanted:  # else the index did not reach enough allowed items
-                return self._ranked(rows, query)
-        return self.scan(query, k, excluded)
+        task = self._task(k, excluded, allowed)
+        if self._narrowed(task, len(queries)):
+            return self._exact(queries, task)
+        scores, rows = self._ask(queries, task.fetched, self._deeper(task), task.allowed)
+        return self._finish(queries, scores, rows, task)
 
-    def scan(self, query: np.ndarray, k: int, excluded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What `search` returns, exactly, by scoring every row."""
-        return _best(self.vectors @ query, k, excluded)
+    def search_many(self, queries: np.ndarray, ks: Sequence[int], excluded: Sequence[np.ndarray]) -> list[Found]:
+        """`search` of B users at once, queries float32 [B, K, D], without filters."""
+        tasks = [self._task(k, rows, None) for k, rows in zip(ks, excluded, strict=True)]
+        found: dict[int, Found] = {}
+        together = []
+        for i, task in enumerate(tasks):
+            if task.allowed is not None or self._narrowed(task, queries.shape[1]):
+                found[i] = self.search(queries[i], ks[i], excluded[i])
+            else:
+                together.append(i)
+        for group in _alike(together, [task.fetched for task in tasks]):
+            n, deeper = max(tasks[i].fetched for i in group), max(self._deeper(tasks[i]) for i in group)
+            flat = queries[group].reshape(-1, queries.shape[-1])  # (G, K, D) -> (G*K, D)
+            scores, rows = self._ask(flat, n, deeper, None)
+            shape = (len(group), queries.shape[1], scores.shape[1])
+            for i, s, r in zip(group, scores.reshape(shape), rows.reshape(shape), strict=True):  # (G*K, n) -> (G, K, n)
+                found[i] = self._finish(queries[i], s, r, tasks[i])
+        return [found[i] for i in range(len(tasks))]
 
-    def similar(self, row: int, k: int, excluded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def scan(self, queries: np.ndarray, k: int, excluded: np.ndarray = NONE, allowed: Allowed | None = None) -> Found:
+        """What `search` returns, exactly, by scoring every row that is allowed."""
+        return self._exact(queries, self._task(k, excluded, allowed))
+
+    def similar(self, row: int, k: int, excluded: np.ndarray = NONE, allowed: Allowed | None = None) -> Found:
         """The k rows of highest cosine with one row, which is not among them; otherwise as `search`."""
-        query, excluded = self.vectors[row], np.union1d(excluded, [row])
-        if self._unit:
-            return self.search(query, k, excluded)
+        query = self.vectors[row : row + 1] / max(self.norms[row], 1e-12)
+        excluded = np.append(excluded, row)
+        if self.unit:
+            return self.search(query, k, excluded, allowed)
         # The index ranks by inner product, under which a long vector is everybody's neighbour.
-        return _best(self.vectors @ query / (self._norms * self._norms[row]), k, excluded)
+        return self._exact(query, self._task(k, excluded, allowed), np.maximum(self.norms, 1e-12))
 
-    def _ranked(self, rows: np.ndarray, query: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Order rows by their exact scores: a compressed index knows only approximate ones."""
-        scores = self.vectors[rows] @ query
-        order = np.argsort(-scores, kind="stable")
-        return rows[order], scores[order]
+    def _task(self, k: int, excluded: np.ndarray, allowed: Allowed | None) -> Task:
+        """Counts exactly only where it matters: near the end of what is allowed, and of many exclusions."""
+        total = len(self) if allowed is None else allowed.count
+        if total - len(excluded) < k or len(excluded) >= MANY_EXCLUDED:
+            excluded = np.unique(excluded)
+            if allowed is not None:
+                excluded = excluded[allowed.contains(excluded)]
+            if len(excluded) >= MANY_EXCLUDED:
+                allowed = (allowed or self._everything).without(excluded)
+                total, excluded = allowed.count, NONE
+        else:
+            excluded = np.sort(excluded)
+        wanted = max(0, min(k, total - len(excluded)))
+        return Task(wanted, wanted + len(excluded), excluded, allowed)
+
+    @cached_property
+    def _everything(self) -> Allowed:
+        return Allowed.everything(len(self))
+
+    def _narrowed(self, task: Task, queries: int) -> bool:
+        """Whether to score what is allowed instead of asking the index."""
+        if task.wanted == 0 or task.fetched * queries >= SCAN_SHARE * len(self):
+            return True
+        allowed = task.allowed
+        return allowed is not None and (allowed.count <= NARROW_COUNT or allowed.share < self._narrow)
+
+    def _deeper(self, task: Task) -> float:
+        deeper = max(1.0, task.wanted / self._tuned_for)
+        return deeper if task.allowed is None else deeper * (1.0 + WIDEN * (1.0 / task.allowed.share - 1.0))
+
+    def _ask(
+        self, queries: np.ndarray, n: int, deeper: float, allowed: Allowed | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Scores float32 and rows int64 [Q, S * n'] of all S shards, each one's best first, -1 where none was found."""
+        n = min(len(self), int(np.ceil(n * max(1.0, self._refine))))
+        bits = None if allowed is None else allowed.bits
+        if len(self.shards) == 1:
+            return self.shards[0].search(queries, n, deeper, bits)
+        found = [shard.search(queries, min(n, shard.size), deeper, bits) for shard in self.shards]
+        scores, rows = zip(*found, strict=True)
+        return np.concatenate(scores, axis=1), np.concatenate(rows, axis=1)
+
+    def _finish(self, queries: np.ndarray, scores: np.ndarray, rows: np.ndarray, task: Task) -> Found:
+        """What the shards found for the K queries of one user, [K, n] -> the task's answer."""
+        if len(queries) > 1 or self._refine:
+            best = np.unique(rows)
+            best = best[best >= 0]
+            exact = _highest(self.vectors[best], queries)
+        else:
+            best, exact = rows[0], scores[0]
+        if len(queries) > 1 or self._refine or len(self.shards) > 1:
+            order = np.argsort(-exact, kind="stable")
+            best, exact = best[order], exact[order]
+        kept = keep(best, task.excluded)
+        if kept is not None:
+            best, exact = best[kept], exact[kept]
+        if len(best) < task.wanted:  # what the index looked at held too few
+            return self._exact(queries, task)
+        return Found(best[: task.wanted], exact[: task.wanted])
+
+    def _exact(self, queries: np.ndarray, task: Task, norms: np.ndarray | None = None) -> Found:
+        """Score all rows, or the few allowed ones, and divide by `norms` [N] if given."""
+        if task.wanted == 0:
+            return Found(NONE, np.empty(0, np.float32))
+        rows = None if task.allowed is None else task.allowed.rows()
+        if task.allowed is not None and task.allowed.few is not None:
+            scores = _highest(self.vectors[rows], queries)
+        else:
+            scores = _highest(self.vectors, queries)
+            scores = scores if rows is None else scores[rows]
+        if norms is not None:
+            scores = scores / (norms if rows is None else norms[rows])
+        top = _best(scores, task.fetched)
+        best = (top if rows is None else rows[top]).astype(np.int64, copy=False)
+        kept = keep(best, task.excluded)
+        if kept is not None:
+            top, best = top[kept], best[kept]
+        return Found(best[: task.wanted], scores[top[: task.wanted]])
 
 
-def drop(rows: np.ndarray, excluded: np.ndarray) -> np.ndarray:
-    """The rows, in order, without FAISS's -1 (nothing found) and without the excluded ones."""
-    rows = rows[rows >= 0]
+def keep(rows: np.ndarray, excluded: np.ndarray) -> np.ndarray | None:
+    """Which rows to keep, bool [n]: not FAISS's -1 (nothing found), and not excluded (ascending); None keeps all."""
+    found = None if len(rows) == 0 or rows.min() >= 0 else rows >= 0
     if len(excluded) == 0:
-        return rows
-    excluded = np.sort(excluded)
-    place = np.minimum(np.searchsorted(excluded, rows), len(excluded) - 1)
-    return rows[excluded[place] != rows]
+        return found
+    place = excluded.searchsorted(rows)
+    place[place == len(excluded)] = 0
+    others = excluded[place] != rows
+    return others if found is None else others & found
 
 
-def _best(scores: np.ndarray, k: int, excluded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The k best of all scores but the excluded ones (which it overwrites), equal scores in row order."""
-    wanted = min(k, len(scores) - len(excluded))
-    if wanted <= 0:
-        return np.empty(0, np.int64), np.empty(0, np.float32)
-    scores[excluded] = -np.inf
-    kth = np.partition(scores, len(scores) - wanted)[len(scores) - wanted]
+def _highest(vectors: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """Vectors [n, D], queries [K, D] -> each vector's highest inner product, float32 [n]."""
+    if len(queries) == 1:
+        return vectors @ queries[0]
+    return (vectors @ queries.T).max(axis=1)
+
+
+def _best(scores: np.ndarray, n: int) -> np.ndarray:
+    """The positions of the n best scores, best first, equal ones in order."""
+    if n <= 0:
+        return NONE
+    if n >= len(scores):
+        return np.argsort(-scores, kind="stable")
+    kth = np.partition(scores, len(scores) - n)[len(scores) - n]
     top = np.flatnonzero(scores >= kth)
-    top = top[np.argsort(-scores[top], kind="stable")][:wanted]
-    return top, scores[top]
+    return top[np.argsort(-scores[top], kind="stable")][:n]
+
+
+def _alike(tasks: Sequence[int], sizes: Sequence[int]) -> list[list[int]]:
+    """Group tasks of which none fetches more than twice as much as another, so that one large one slows no other."""
+    groups: dict[int, list[int]] = {}
+    for task in tasks:
+        groups.setdefault(sizes[task].bit_length(), []).append(task)
+    return list(groups.values())

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import RequestError, nearest
 from pipeline.vocabulary import Vocabulary
+from serving.allowed import kind_of
 from serving.errors import NotFoundError
+from serving.filters import Kind
 
 FIELD = "field."
 """Prefix of a field's column, so that no field name can collide with the other columns."""
@@ -36,6 +39,11 @@ class Items:
         """Read items.parquet: item_id, title, count and the field columns, one row per item, index 1 first."""
         table = pq.read_table(path)
         return cls(_vocabulary(table, "item_id"), table["title"].combine_chunks(), read_fields(table))
+
+    @cached_property
+    def kinds(self) -> dict[str, Kind]:
+        """The kind of each field, for filters."""
+        return {name: kind_of(column) for name, column in self.fields.items()}
 
     def index(self, item_id: str) -> int:
         """Raises NotFoundError when the item is unknown."""

@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import RequestError
+from serving.allowed import Allowed, AllowedRows
 from serving.bundle import Bundle
 from serving.encoder import FeatureValue
 from serving.errors import NotFoundError
+from serving.filters import Filter
+from serving.index import Found
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Query:
     history: item ids, oldest first; appended to the known user's own. Ids the bundle does not know are ignored.
     features: values by user field; they replace the known user's own.
     exclude_seen: leave out the items of the history. exclude: other item ids to leave out.
+    filter: what the items must fulfil; see serving.filters.parse_filter.
     """
 
     user_id: str | None = None
@@ -28,6 +32,7 @@ class Query:
     k: int = 50
     exclude_seen: bool = True
     exclude: Sequence[str] = ()
+    filter: Filter | None = None
 
 
 @dataclass(frozen=True)
@@ -45,11 +50,25 @@ class Retrieved:
     ignored: dict[str, list[str]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Request:
+    """A query in indices: what the tower and the index take."""
+
+    k: int
+    user: int
+    history: np.ndarray
+    inputs: dict[str, np.ndarray]
+    excluded: np.ndarray
+    allowed: Allowed | None
+    ignored: dict[str, list[str]]
+
+
 class Retriever:
-    """Answers requests from one bundle."""
+    """Answers requests from one bundle. Safe to call from several threads."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
+        self._allowed = AllowedRows(bundle.items.fields, bundle.item_indices - 1)
 
     def recommend(self, query: Query) -> Retrieved:
         """The k best items for a user; fewer only when fewer are allowed.
@@ -57,31 +76,45 @@ class Retriever:
         A user without any known history item is a cold user, served by features alone.
         Raises NotFoundError for an unknown user without history or features, RequestError for an impossible request.
         """
-        bundle, user = self.bundle, self._user(query)
-        given, unknown = bundle.items.split(query.history or ())
-        excluded, unknown_excluded = bundle.items.split(query.exclude)
-        known = bundle.users.history(user) if user else given[:0]
-        history = np.concatenate((known, given))
-        features = {**(bundle.known_features(user) if user else {}), **(query.features or {})}
-        vector = bundle.tower(bundle.encoder.encode(history, features))[0]
-        if query.exclude_seen:
-            excluded = np.concatenate((excluded, history))
-        rows, scores = bundle.index.search(vector, _positive(query.k), self._rows(excluded))
-        ignored = {"history": unknown, "exclude": unknown_excluded}
-        return Retrieved(bundle.item_indices[rows], scores, user > 0, history, ignored)
+        request = self._read(query)
+        (vectors,) = self.bundle.tower(request.inputs)
+        return self._retrieved(request, self.bundle.index.search(vectors, request.k, request.excluded, request.allowed))
 
-    def similar(self, item_id: str, k: int, exclude: Sequence[str] = ()) -> Retrieved:
+    def recommend_batch(self, queries: Sequence[Query]) -> list[Retrieved]:
+        """`recommend` of many users in one call of the tower and, where they have no filter, of the index.
+
+        Raises what `recommend` raises, its message beginning with `queries[i]: `, for the first query that cannot be
+        answered.
+        """
+        requests = [self._read_one_of(i, query) for i, query in enumerate(queries)]
+        if not requests:
+            return []
+        names = requests[0].inputs
+        vectors = self.bundle.tower({name: np.concatenate([r.inputs[name] for r in requests]) for name in names})
+        found: dict[int, Found] = {}
+        free = [i for i, request in enumerate(requests) if request.allowed is None]
+        answers = self.bundle.index.search_many(
+            vectors[free], [requests[i].k for i in free], [requests[i].excluded for i in free]
+        )
+        found.update(zip(free, answers, strict=True))
+        for i, request in enumerate(requests):
+            if request.allowed is not None:
+                found[i] = self.bundle.index.search(vectors[i], request.k, request.excluded, request.allowed)
+        return [self._retrieved(request, found[i]) for i, request in enumerate(requests)]
+
+    def similar(self, item_id: str, k: int, exclude: Sequence[str] = (), filter: Filter | None = None) -> Retrieved:
         """The k items whose vectors have the highest cosine with the item's, which is not among them.
 
         Raises NotFoundError when the item is unknown, or known but not in the index.
         """
         bundle = self.bundle
-        row = bundle.rows[bundle.items.index(item_id)]
+        row = int(bundle.rows[bundle.items.index(item_id)])
         if row < 0:
             raise NotFoundError(f"item {item_id!r} has no train events, and this bundle indexes trained items only")
         excluded, unknown = bundle.items.split(exclude)
-        rows, scores = bundle.index.similar(row, _positive(k), self._rows(excluded))
-        return Retrieved(bundle.item_indices[rows], scores, ignored={"exclude": unknown})
+        allowed = None if filter is None else self._allowed(filter)
+        found = bundle.index.similar(row, _positive(k), self._rows(excluded), allowed)
+        return Retrieved(bundle.item_indices[found.rows], found.scores, ignored={"exclude": unknown})
 
     def item(self, item_id: str) -> dict[str, Any]:
         """All that is known of an item. Raises NotFoundError."""
@@ -119,6 +152,30 @@ class Retriever:
             described |= {name: manifest[name] for name in ("run", "created", "code", "counts")}
         return described
 
+    def _read(self, query: Query) -> _Request:
+        bundle, user = self.bundle, self._user(query)
+        given, unknown = bundle.items.split(query.history or ())
+        excluded, unknown_excluded = bundle.items.split(query.exclude)
+        known = bundle.users.history(user) if user else given[:0]
+        history = np.concatenate((known, given))
+        features = {**(bundle.known_features(user) if user else {}), **(query.features or {})}
+        inputs = bundle.encoder.encode(history, features)
+        if query.exclude_seen:
+            excluded = np.concatenate((excluded, history))
+        allowed = None if query.filter is None else self._allowed(query.filter)
+        ignored = {"history": unknown, "exclude": unknown_excluded}
+        return _Request(_positive(query.k), user, history, inputs, self._rows(excluded), allowed, ignored)
+
+    def _read_one_of(self, place: int, query: Query) -> _Request:
+        try:
+            return self._read(query)
+        except RequestError as error:
+            raise type(error)(f"queries[{place}]: {error}") from None
+
+    def _retrieved(self, request: _Request, found: Found) -> Retrieved:
+        items = self.bundle.item_indices[found.rows]
+        return Retrieved(items, found.scores, request.user > 0, request.history, request.ignored)
+
     def _user(self, query: Query) -> int:
         """The user's index, 0 when the request is for somebody the bundle does not know."""
         described = query.history is not None or query.features is not None
@@ -131,9 +188,9 @@ class Retriever:
         return self.bundle.users.index(query.user_id)
 
     def _rows(self, items: np.ndarray) -> np.ndarray:
-        """Item indices -> the distinct index rows of those that are indexed."""
-        rows = np.unique(self.bundle.rows[items])
-        return rows[rows >= 0]
+        """Item indices -> the index rows of those that are indexed, int64."""
+        rows = self.bundle.rows[items]
+        return rows if self.bundle.complete else rows[rows >= 0]
 
 
 def _positive(k: int) -> int:

@@ -28,13 +28,14 @@ class UserTower:
         self._lock = threading.Lock()
 
     def __call__(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
-        """int32 inputs [B, ...] by name -> user vectors float32 [B, D]."""
+        """int32 inputs [B, ...] by name -> user vectors float32 [B, K, D], K = 1 of a tower with one vector a user."""
         with self._lock:
             self._resize(inputs)
             for name, tensor in self._tensors.items():
                 self._interpreter.set_tensor(tensor, inputs[name])
             self._interpreter.invoke()
-            return self._interpreter.get_tensor(self._output)
+            vectors = self._interpreter.get_tensor(self._output)
+        return vectors if vectors.ndim == 3 else vectors[:, np.newaxis]  # (B, D) -> (B, 1, D)
 
     def _resize(self, inputs: dict[str, np.ndarray]) -> None:
         batch = len(next(iter(inputs.values())))

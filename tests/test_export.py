@@ -117,7 +117,7 @@ def test_both_exported_towers_equal_keras_at_any_batch_size(published: Artifact,
     litert = UserTower(published.file("user_tower.tflite"), tensors)
     saved_model = tf.saved_model.load(str(published.dir / "user_tower")).signatures["serving_default"]
     by_tensor = {tensors[name]: tf.constant(values) for name, values in inputs.items()}
-    np.testing.assert_allclose(litert(inputs), expected, atol=1e-5)
+    np.testing.assert_allclose(litert(inputs)[:, 0], expected, atol=1e-5)
     np.testing.assert_allclose(saved_model(**by_tensor)["user_vector"].numpy(), expected, atol=1e-5)
 
 
@@ -148,7 +148,7 @@ SCALED_SPEC = {"history": (3,), "a field.ü": (3,)}
 def test_any_field_name_survives_the_export(tmp_path: Path) -> None:
     inputs = {"history": np.array([[1, 2, 3]], np.int32), "a field.ü": np.array([[10, 20, 30]], np.int32)}
     tensors = save_tower(Scaled(2.0), SCALED_SPEC, tmp_path)
-    assert UserTower(tmp_path / "user_tower.tflite", tensors)(inputs).tolist() == [[12.0, 24.0, 36.0]]
+    assert UserTower(tmp_path / "user_tower.tflite", tensors)(inputs).tolist() == [[[12.0, 24.0, 36.0]]]
 
 
 def test_exported_tower_that_differs_from_keras_is_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pipeline.dataset import user_inputs
 from pipeline.errors import RequestError
 from serving.bundle import Bundle
 from serving.errors import NotFoundError
+from serving.filters import parse_filter
 from serving.retriever import Query, Retrieved, Retriever
 
 LENGTH = 5
@@ -240,3 +241,70 @@ def test_approximate_index_answers_as_the_exact_one(serving_dir: Path, retriever
         assert len(found) == 10
         overlap.append(len(np.intersect1d(exact, found)) / 10)
     assert np.mean(overlap) >= 0.95
+
+
+def number(index: int) -> int:
+    """The row of the fixture's tables that an item index has."""
+    return index - 1
+
+
+FILTERS = {
+    "category": ({"field": "category", "eq": "film"}, lambda i: i % 3 == 1),
+    "tags": ({"field": "tags", "in": ["a", "d"]}, lambda i: i & 9 > 0),
+    "price": ({"field": "price", "gte": 10, "lt": 40}, lambda i: 10 <= i < 40 and i % 10),
+    "no price": ({"field": "price", "eq": None}, lambda i: i % 10 == 0),
+    "nothing": ({"field": "category", "in": []}, lambda i: False),
+    "all of it": (
+        {"or": [{"field": "price", "lt": 30}, {"not": {"field": "tags", "in": ["b", ""]}}]},
+        lambda i: (i < 30 and i % 10) or not (i & 2 or i & 15 == 0),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(FILTERS))
+def test_filter_keeps_the_best_of_what_it_allows(
+    retriever: Retriever, serving_dir: Path, item_vectors: np.ndarray, name: str
+) -> None:
+    value, allows = FILTERS[name]
+    refused = [i for i in range(1, ITEMS + 1) if not allows(number(i))]
+    scores = keras_scores(serving_dir, item_vectors, 5, history(5))
+    wanted = parse_filter(value, retriever.bundle.items.kinds)
+    found = retriever.recommend(Query(user_id(5), k=30, filter=wanted))
+    assert_found(found, scores, best(scores, 30, [*history(5), *refused]))
+    assert not set(found.items.tolist()) & set(refused)
+
+
+def test_similar_items_can_be_filtered(retriever: Retriever, item_vectors: np.ndarray) -> None:
+    norms = np.linalg.norm(item_vectors, axis=1)
+    cosines = item_vectors @ item_vectors[7] / (norms * norms[7])
+    wanted = parse_filter(FILTERS["category"][0], retriever.bundle.items.kinds)
+    found = retriever.similar(item_id(7), 25, exclude=ids([2, 5]), filter=wanted)
+    others = [i for i in range(1, ITEMS + 1) if number(i) % 3 != 1]
+    assert_found(found, cosines, best(cosines, 25, [7, 2, 5, *others]))
+
+
+def test_batch_answers_as_one_by_one(retriever: Retriever) -> None:
+    wanted = parse_filter(FILTERS["tags"][0], retriever.bundle.items.kinds)
+    queries = [
+        Query(user_id(3), k=5),
+        Query(user_id(SEEN_ALMOST_ALL), k=100),
+        Query(user_id(4), k=12, filter=wanted),
+        Query(history=ids([3, 9]), features={"gender": "f"}, k=300, exclude_seen=False),
+        Query(history=[], exclude=[*ids([4]), "nope"], k=7),
+    ]
+    together = retriever.recommend_batch(queries)
+    assert len(together) == len(queries)
+    for query, found in zip(queries, together, strict=True):
+        alone = retriever.recommend(query)
+        np.testing.assert_allclose(found.scores, alone.scores, atol=1e-6)
+        assert (found.history.tolist(), found.ignored) == (alone.history.tolist(), alone.ignored)
+        assert found.known_user == alone.known_user
+
+
+def test_batch_of_none_is_empty(retriever: Retriever) -> None:
+    assert retriever.recommend_batch([]) == []
+
+
+def test_query_of_a_batch_that_cannot_be_answered_is_named(retriever: Retriever) -> None:
+    with pytest.raises(NotFoundError, match=r"^queries\[1\]: user 'stranger' is not in this bundle"):
+        retriever.recommend_batch([Query(user_id(3)), Query("stranger"), Query(history=[], k=0)])
