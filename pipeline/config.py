@@ -212,7 +212,7 @@ class TrainConfig(Section):
     """`recent`: the items before the positive, in order. `others`: random other train items of the user."""
     half_life_days: PositiveFloat | None = None
     """Weigh an example by 0.5 ** (age / half-life); None weighs all alike."""
-    seed: int = 1
+    seed: int = Field(default=1, ge=0, lt=2**32)
 
 
 class EvaluateConfig(Section):

@@ -83,19 +83,22 @@ class TrainDataset:
         """Batches per epoch."""
         return -(-len(self.events.items) // self.config.train.batch_size)
 
-    def epoch(self, number: int) -> tf.data.Dataset:
-        """The batches of one epoch; the same number gives the same batches in the same order."""
-        return tf.data.Dataset.from_generator(lambda: self.batches(number), output_signature=self.signature()).prefetch(
-            4
-        )
+    def epoch(self, number: int, done: int = 0) -> tf.data.Dataset:
+        """The batches of one epoch after the first `done`; the same number gives the same ones in the same order."""
+        batches = tf.data.Dataset.from_generator(lambda: self.batches(number, done), output_signature=self.signature())
+        return batches.prefetch(4)
 
-    def batches(self, number: int) -> Iterator[dict[str, np.ndarray]]:
-        """The batches as numpy arrays; see `TwoTower.compute_loss` for their content."""
-        rng = np.random.default_rng([self.config.train.seed, number])
-        order = rng.permutation(len(self.events.items))
-        size = self.config.train.batch_size
-        for start in range(0, len(order), size):
-            yield self._batch(order[start : start + size], rng)
+    def batches(self, number: int, done: int = 0) -> Iterator[dict[str, np.ndarray]]:
+        """The batches as numpy arrays; see `TwoTower.compute_loss` for their content.
+
+        A batch depends on `train.seed`, the epoch's number and its own place alone, so that any can be the first.
+        """
+        seed, size = self.config.train.seed, self.config.train.batch_size
+        order = np.random.default_rng([seed, number]).permutation(len(self.events.items))
+        for place in range(done, len(self)):
+            # From 1, because numpy's seeds (s, e) and (s, e, 0) are the same.
+            rng = np.random.default_rng([seed, number, place + 1])
+            yield self._batch(order[place * size : (place + 1) * size], rng)
 
     def _batch(self, positions: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
         events, length = self.events, self.config.tower.history_length

@@ -6,6 +6,7 @@ from pipeline.config import FeatureLevelConfig, TowerConfig
 from ssl_tasks.contrastive import info_nce_sampled
 from ssl_tasks.task import Task, following
 from towers.keras import keras, tf
+from towers.randomness import uniform
 
 if TYPE_CHECKING:
     from towers.two_tower import TwoTower
@@ -42,10 +43,10 @@ class FeatureLevel(Task):
             kept = _kept((tf.shape(clean)[0], len(fields)), ratio)
             return clean * tf.repeat(kept, model.item_embeddings.dim, axis=1)  # (n, F) -> (n, F*D)
         multi = [field.name for field in fields if field.kind == "multi"]
-        keep = {name: tf.random.uniform(tf.shape(values[name])) >= ratio for name in multi}
+        keep = {name: uniform(tf.shape(values[name])) >= ratio for name in multi}
         return model.item_embeddings(values, keep=keep)
 
 
 def _kept(shape: tf.Tensor | tuple, ratio: float) -> tf.Tensor:
     """Independent draws, float32: 0 with probability `ratio`, else 1."""
-    return tf.cast(tf.random.uniform(shape) >= ratio, tf.float32)
+    return tf.cast(uniform(shape) >= ratio, tf.float32)

@@ -12,6 +12,7 @@ from ssl_tasks.contrastive import info_nce
 from ssl_tasks.task import Corpus, Task
 from towers.embeddings import FieldEmbeddings
 from towers.keras import tf
+from towers.randomness import permutation, uniform
 
 if TYPE_CHECKING:
     from towers.two_tower import TwoTower
@@ -71,7 +72,7 @@ class FeatureMasking(Task):
     def _keep(self, embeddings: FieldEmbeddings, values: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         rate = self.config.dropout_rate
         return {
-            field.name: tf.random.uniform(tf.shape(values[field.name])) >= rate
+            field.name: uniform(tf.shape(values[field.name])) >= rate
             for field in embeddings.fields
             if field.kind == "multi"
         }
@@ -93,10 +94,10 @@ def correlated_masks(information: np.ndarray) -> np.ndarray:
 
 
 def _below(count: int) -> tf.Tensor:
-    return tf.random.uniform((), 0, count, tf.int32)
+    return uniform((), 0, count, tf.int32)
 
 
 def _random_half(count: int) -> tf.Tensor:
     """bool [F] with ceil(F / 2) fields True at random, never all of more than one."""
-    order = tf.random.shuffle(tf.range(count))
+    order = permutation(count)
     return order < max(count // 2, 1)

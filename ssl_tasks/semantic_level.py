@@ -12,6 +12,7 @@ from ssl_tasks.item_pairs import ItemPairs
 from ssl_tasks.shared_values import SharedValues
 from ssl_tasks.task import Corpus
 from towers.keras import tf
+from towers.randomness import uniform
 
 
 class SemanticLevel(ItemPairs):
@@ -55,7 +56,7 @@ class NearestItems:
     def draw(self, anchors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         near = tf.gather(self.neighbours, anchors)  # (n, k)
         count = tf.reduce_sum(tf.cast(near > 0, tf.int32), axis=1)
-        place = tf.cast(tf.random.uniform(tf.shape(count)) * tf.cast(count, tf.float32), tf.int32)
+        place = tf.cast(uniform(tf.shape(count)) * tf.cast(count, tf.float32), tf.int32)
         return tf.gather(near, tf.minimum(place, tf.maximum(count - 1, 0)), batch_dims=1), count > 0
 
     def related(self, anchors: tf.Tensor, others: tf.Tensor) -> tf.Tensor:

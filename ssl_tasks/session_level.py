@@ -10,6 +10,7 @@ from pipeline.errors import ArtifactError
 from ssl_tasks.item_pairs import ItemPairs
 from ssl_tasks.task import Corpus
 from towers.keras import tf
+from towers.randomness import uniform
 
 
 class SessionLevel(ItemPairs):
@@ -39,7 +40,7 @@ class SessionLevel(ItemPairs):
     def draw_positive(self, anchors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         start, stop = tf.gather(self.offsets, anchors), tf.gather(self.offsets, anchors + 1)
         low, high = tf.gather(self.cumulative, start), tf.gather(self.cumulative, stop)
-        drawn = low + tf.random.uniform(tf.shape(low), dtype=tf.float64) * (high - low)
+        drawn = low + uniform(tf.shape(low), dtype=tf.float64) * (high - low)
         place = tf.searchsorted(self.cumulative, drawn, side="right", out_type=tf.int64) - 1
         # Rounding may step one past the row; an empty row has no right answer and is not valid.
         place = tf.clip_by_value(place, start, tf.maximum(stop - 1, start))

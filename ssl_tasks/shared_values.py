@@ -3,6 +3,7 @@
 import numpy as np
 
 from towers.keras import tf
+from towers.randomness import uniform
 
 ROUNDS = 64
 """After so many an anchor goes without; only one that shares dozens of values with most related items may."""
@@ -41,7 +42,7 @@ class SharedValues:
         ends = tf.cumsum(tf.gather(self.others, mine), axis=1)  # (n, M), of the other items by value
 
         def again(number: tf.Tensor, drawn: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            other, accepted = self._draw_once(anchors, mine, ends)
+            other, accepted = self._draw_once(anchors, mine, ends, number)
             return number + 1, tf.where(tf.logical_and(drawn == 0, accepted), other, drawn)
 
         def missing(number: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
@@ -63,10 +64,13 @@ class SharedValues:
         mine = tf.transpose(tf.gather(self.values, anchors))  # (n, M) -> (M, n)
         return tf.foldl(shares, mine, initializer=tf.zeros_like(others, tf.bool))
 
-    def _draw_once(self, anchors: tf.Tensor, mine: tf.Tensor, ends: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _draw_once(
+        self, anchors: tf.Tensor, mine: tf.Tensor, ends: tf.Tensor, turn: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """(an item that has a value of the anchor, int32 [n]; is that the first value they share, bool [n])."""
         total = ends[:, -1]
-        number = tf.cast(tf.random.uniform(tf.shape(total), dtype=tf.float64) * tf.cast(total, tf.float64), tf.int64)
+        drawn = uniform(tf.shape(total), dtype=tf.float64, turn=turn)
+        number = tf.cast(drawn * tf.cast(total, tf.float64), tf.int64)
         number = tf.minimum(number, tf.maximum(total - 1, 0))
         slot = tf.reduce_sum(tf.cast(ends <= number[:, tf.newaxis], tf.int32), axis=1)
         slot = tf.minimum(slot, tf.shape(mine)[1] - 1)  # past the end where there is nobody

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pipeline.config import TaskConfig, TowerConfig
 from pipeline.storage import Location
 from towers.keras import keras, tf
+from towers.randomness import uniform
 
 if TYPE_CHECKING:
     from pipeline.catalogue import FieldTable
@@ -59,7 +60,7 @@ class Task(ABC):
 
     def draw_items(self) -> tf.Tensor:
         """`batch_size` item indices, uniform over the corpus and never from the click distribution, int32 [n]."""
-        return tf.random.uniform((self.config.batch_size,), 1, self.corpus.rows, tf.int32)
+        return uniform((self.config.batch_size,), 1, self.corpus.rows, tf.int32)
 
 
 def following(count: tf.Tensor, negatives: int) -> tf.Tensor:

@@ -73,6 +73,17 @@ def test_an_epoch_repeats_and_the_next_one_differs():
     assert not np.array_equal(first["positive"], other["positive"])
 
 
+@pytest.mark.parametrize("extra", ["loss.kind=sampled_softmax", "train.history_sampling=others"])
+def test_an_epoch_can_begin_at_any_batch(extra):
+    dataset = TrainDataset(small_config("train.batch_size=6", extra), sequences(), users(), ROWS)
+    whole = list(dataset.batches(2))
+    for done in range(len(whole) + 1):
+        rest = list(dataset.batches(2, done))
+        assert len(rest) == len(whole) - done
+        for expected, batch in zip(whole[done:], rest, strict=True):
+            assert all(np.array_equal(expected[name], batch[name]) for name in expected)
+
+
 def test_tf_data_gives_the_same_batches_as_numpy():
     dataset = TrainDataset(small_config("loss.kind=sampled_softmax", "loss.negatives=9"), sequences(), users(), ROWS)
     for tensors, arrays in zip(dataset.epoch(3), dataset.batches(3), strict=True):

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tower_fixtures import ROWS, items, small_config, small_model
+from tower_fixtures import ROWS, items, small_config, small_model, stateful_draws
 
 from pipeline.artifacts import Spec, create
 from pipeline.errors import ArtifactError, ConfigError
@@ -16,6 +16,7 @@ from ssl_tasks.semantic_level import NearestItems
 from ssl_tasks.session_level import Cooccurrence, SessionLevel
 from ssl_tasks.task import Corpus, Task, following
 from towers.keras import keras, tf
+from towers.randomness import at_step
 
 # Item 1 co-occurs with 2 and 3, three times as often with 3; items beyond 5 have no sessions.
 PAIRS = {1: ([3, 2], [3.0, 1.0]), 2: ([1], [1.0]), 3: ([1, 4], [3.0, 2.0]), 4: ([3, 5], [2.0, 1.0]), 5: ([4], [1.0])}
@@ -98,6 +99,21 @@ def test_a_seed_repeats_the_loss(variant, corpus):
         return [float(task.loss(model, training=True)) for _ in range(3)]
 
     assert losses() == losses()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_a_step_draws_depends_on_the_seed_and_the_step_alone(variant, corpus):
+    task = one_variant(corpus, variant)
+    model = small_model(small_config(), (task,))
+
+    @tf.function
+    def loss(step: tf.Tensor) -> tf.Tensor:
+        with at_step(4, step):
+            return task.loss(model, training=True)
+
+    assert stateful_draws(loss.get_concrete_function(tf.constant(0))) == set()
+    drawn = [float(loss(tf.constant(step))) for step in (7, 8, 7)]
+    assert drawn[0] == drawn[2] != drawn[1]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

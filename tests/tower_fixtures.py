@@ -6,6 +6,7 @@ from pipeline.catalogue import EncodedField, FieldTable
 from pipeline.config import Config
 from pipeline.config_file import load_config
 from pipeline.train import build
+from towers.keras import tf
 from towers.two_tower import TwoTower
 
 ROWS = 30
@@ -74,3 +75,10 @@ def small_model(config: Config, tasks: tuple = ()) -> TwoTower:
     model = TwoTower(config, items(), users(), counts(), tasks)
     build(model)
     return model
+
+
+def stateful_draws(function: tf.types.experimental.ConcreteFunction) -> set[str]:
+    """The random ops of a traced function, and of all it calls, that keep a state nobody can save."""
+    graph = function.graph.as_graph_def()
+    nodes = [*graph.node, *(node for inner in graph.library.function for node in inner.node_def)]
+    return {node.op for node in nodes if node.op.startswith(("Random", "TruncatedNormal", "Multinomial"))}

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from towers.keras import keras, tf
+from towers.randomness import Dropout
 
 
 def mlp(hidden: Sequence[int], dropout: float, name: str) -> keras.Sequential:
@@ -12,7 +13,7 @@ def mlp(hidden: Sequence[int], dropout: float, name: str) -> keras.Sequential:
         last = i == len(hidden) - 1
         layers.append(keras.layers.Dense(size, activation=None if last else "relu", name=f"{name}_{i}"))
         if dropout and not last:
-            layers.append(keras.layers.Dropout(dropout))
+            layers.append(Dropout(dropout))
     return keras.Sequential(layers, name=name)
 
 
@@ -33,7 +34,7 @@ class TransformerBlock(keras.layers.Layer):
         self.outer = keras.layers.Dense(width, name="outer")
         self.norm_attention = keras.layers.LayerNormalization(epsilon=1e-6, name="norm_attention")
         self.norm_feed_forward = keras.layers.LayerNormalization(epsilon=1e-6, name="norm_feed_forward")
-        self.dropout = keras.layers.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def call(self, x: tf.Tensor, present: tf.Tensor, training: bool = False) -> tf.Tensor:
         """x float [B, L, W], present bool [B, L] -> [B, L, W]; absent positions are never attended to."""

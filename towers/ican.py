@@ -3,6 +3,7 @@
 from pipeline.config import TowerConfig
 from towers.blocks import TransformerBlock, mlp
 from towers.keras import keras, tf
+from towers.randomness import Dropout
 
 
 class IcanUserTower(keras.layers.Layer):
@@ -26,7 +27,7 @@ class IcanUserTower(keras.layers.Layer):
             TransformerBlock(self.width, config.heads, config.dropout, name=f"transformer_{i}")
             for i in range(config.blocks)
         ]
-        self.dropout = keras.layers.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.mlp = mlp(config.hidden, config.dropout, name="user_mlp")
 
     def call(

@@ -11,6 +11,7 @@ from towers.blocks import unit_norm
 from towers.embeddings import FieldEmbeddings, ItemTable, select_fields
 from towers.keras import keras, tf, tfrs
 from towers.losses import batch_softmax, sampled_softmax
+from towers.randomness import at_step, uniform
 from towers.registry import TOWERS
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class UserTower(keras.Model):
         history = inputs["history"]
         present = history > 0
         if training and self.config.tower.history_dropout:
-            drawn = tf.random.uniform(tf.shape(history)) >= self.config.tower.history_dropout
+            drawn = uniform(tf.shape(history)) >= self.config.tower.history_dropout
             present = tf.logical_and(present, drawn)
         length = self.config.tower.history_length
         embedded = tf.reshape(embedded, (-1, length, self.item_embeddings.width))  # (B*L, W) -> (B, L, W)
@@ -62,7 +63,7 @@ class TwoTower(tfrs.models.Model):
     """Trains both towers and the SSL tasks together (Yao et al. 2021, eq. 5; Xie et al. 2022, eq. 8).
 
     Args:
-      config: `tower` and `loss` are read.
+      config: `tower`, `loss` and `train.seed` are read.
       items: field values of the catalogue, row 0 the unknown item; its `item_id` column is 0 .. R - 1.
       users: field values of the users, for the shapes and sizes of the user fields.
       item_counts: int64 [R], train events per item, row 0 ignored: the sampling distribution of in-batch negatives.
@@ -105,6 +106,11 @@ class TwoTower(tfrs.models.Model):
     def call(self, items: tf.Tensor) -> tf.Tensor:
         """Item indices int32 [n] -> item vectors float32 [n, D]."""
         return self.encode_items(self.item_embeddings(self.item_table(items)))
+
+    def train_step(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """One update; its random draws depend on `train.seed` and on the number of updates before, and on no more."""
+        with at_step(self.config.train.seed, self.optimizer.iterations):
+            return super().train_step(inputs)
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """The joint loss of one batch.
