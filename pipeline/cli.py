@@ -152,14 +152,28 @@ def prepare(
     epilog="""\b
 Examples:
   twotower train -c configs/ml-1m.yaml
-  twotower train -c configs/ml-1m.yaml --set name=cfm --set tasks.feature_masking.weight=0.3"""
+  twotower train -c configs/ml-1m.yaml --set name=cfm --set tasks.feature_masking.weight=0.3
+  twotower train -c configs/ml-1m.yaml --resume
+
+SIGTERM and Ctrl-C write a checkpoint and stop. A run that was killed goes on from its last checkpoint."""
 )
-def train(config: ConfigOption = None, settings: SetOption = None, debug: DebugOption = False) -> None:
+def train(
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that was stopped.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Drop the run that was stopped, begin again.")] = False,
+    debug: DebugOption = False,
+) -> None:
     """Train the two towers.
 
     The weights with the best validation HIT are kept; training stops when it no longer gets better.
     """
-    stages.run("train", _load(config, settings))
+    if resume and restart:
+        raise ConfigError("--resume and --restart exclude each other")
+    loaded = _load(config, settings)
+    if resume or restart:
+        loaded.train.unfinished = "resume" if resume else "restart"
+    stages.run("train", loaded)
 
 
 @app.command(
@@ -251,8 +265,14 @@ Examples:
   twotower run -c configs/demo.yaml"""
 )
 def run(config: ConfigOption = None, settings: SetOption = None, debug: DebugOption = False) -> None:
-    """Run import, prepare, train, evaluate and export."""
-    stages.run_all(_load(config, settings))
+    """Run import, prepare, train, evaluate and export.
+
+    Training goes on from where it was stopped, if it was.
+    """
+    loaded = _load(config, settings)
+    if loaded.train.unfinished == "ask":
+        loaded.train.unfinished = "auto"
+    stages.run_all(loaded)
 
 
 def _load(path: Path | None, settings: list[str] | None) -> Config:

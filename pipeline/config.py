@@ -213,6 +213,13 @@ class TrainConfig(Section):
     half_life_days: PositiveFloat | None = None
     """Weigh an example by 0.5 ** (age / half-life); None weighs all alike."""
     seed: int = Field(default=1, ge=0, lt=2**32)
+    deterministic: bool = False
+    """Only ops that give the same bits every time: the same seed on the same machine repeats a run exactly."""
+    checkpoint_minutes: PositiveFloat = 10
+    """A checkpoint is written this often, and after every epoch."""
+    unfinished: Literal["ask", "resume", "restart", "auto"] = "ask"
+    """What to do with a run that was stopped: `ask`: nothing, and say so. `resume`: go on from its checkpoint; another
+    config's is refused. `restart`: begin again. `auto`, that of `twotower run`: go on if it is this config's."""
 
 
 class EvaluateConfig(Section):

@@ -32,6 +32,18 @@ class StorageError(TwoTowerError):
     """An object store cannot be reached, or does not let us in."""
 
 
+class TrainingError(TwoTowerError):
+    """Training cannot go on, for instance because the loss is no longer finite."""
+
+
+class TrainingInterruptedError(TwoTowerError):
+    """Training was asked to stop, and has: exit_code is 128 + the number of the signal."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 class RequestError(TwoTowerError):
     """A request names something the bundle does not know, or asks for the impossible."""
 

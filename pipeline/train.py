@@ -1,27 +1,24 @@
 """The training stage: artefacts -> the model with the best validation HIT."""
 
 import json
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from pipeline.artifacts import Artifact, Spec, create, current, open_artifact
 from pipeline.catalogue import FieldTable, Vocabularies, item_table, user_table
+from pipeline.checkpoints import BEST, Checkpoints
 from pipeline.config import Config, TasksConfig
 from pipeline.dataset import TrainDataset
-from pipeline.errors import ArtifactError, TwoTowerError
-from pipeline.evaluate import model_score
-from pipeline.evaluation_set import EvaluationSet
-from pipeline.metrics import hits
-from pipeline.progress import bar, say
-from pipeline.ranking import evaluate
+from pipeline.errors import ArtifactError
+from pipeline.fit import Fit
+from pipeline.run_folder import RunFolder
 from pipeline.sequences import UserSequences
 from pipeline.tables import VERSION as TABLES_VERSION
 from pipeline.tables import Tables
+from pipeline.validation import Validation
 from ssl_tasks.registry import TASKS, make_tasks
 from ssl_tasks.task import Corpus
 from towers.keras import keras, tf
@@ -29,11 +26,8 @@ from towers.optimizers import make_optimizer
 from towers.two_tower import TwoTower
 
 KIND, VERSION = "model", 1
-WEIGHTS, METRICS, CONFIG = "weights", "metrics.jsonl", "config.yaml"
-
-
-class TrainingError(TwoTowerError):
-    """Training cannot go on, for instance because the loss is no longer finite."""
+HOW_TO_RUN = {"checkpoint_minutes", "unfinished"}
+"""Settings of `train` that change nothing about the model."""
 
 
 @dataclass(frozen=True)
@@ -53,20 +47,26 @@ class Inputs:
 def train(config: Config) -> Artifact:
     """Train the towers of `config` and keep the weights with the best validation HIT; skipped when nothing changed.
 
-    Writes the weights, metrics.jsonl (one line an epoch) and the resolved config to `<run>/model`. Without a
-    validation part (`split.refit`, or `none`) all of `train.max_epochs` are run and the last weights kept.
+    Writes the weights (with the optimiser's state), metrics.jsonl (one line an epoch), the resolved config and the
+    environment to `<run>/model`. Without a validation part (`split.refit`, or `none`) all of `train.max_epochs` are run
+    and the last weights kept. A run that is stopped leaves a checkpoint; `train.unfinished` says what is done with it.
+
+    Raises TrainingError, TrainingInterruptedError, ArtifactError, ConfigError.
     """
     spec, path = _spec(config), config.run_dir / "model"
+    checkpoints = Checkpoints(config, spec)
     if done := current(path, spec):
+        checkpoints.discard_finished()
         return done
-    keras.utils.set_random_seed(config.train.seed)
-    inputs = read_inputs(config)
-    corpus = Corpus(inputs.rows, inputs.items, {job: config.prepared_dir(job) for job in _needed_jobs(config)})
-    model = TwoTower(config, inputs.items, inputs.users, inputs.counts, make_tasks(config.tasks, corpus))
-    build(model)
-    with create(path, spec) as draft:
-        (draft.dir / CONFIG).write_text(yaml.safe_dump(config.model_dump(), sort_keys=False), encoding="utf-8")
-        draft.counts.update(_fit(model, config, inputs, draft.dir))
+    with create(path, spec) as draft:  # whose lock keeps a second process off the checkpoint too
+        found = checkpoints.begin(config.train.unfinished)
+        fit = _start(config, checkpoints, draft.dir)
+        if found:
+            fit.progress = checkpoints.restore(found, fit.model, draft.dir)
+        fit.folder.begin()
+        draft.counts.update(fit.run())
+        fit.folder.end(draft.dir)
+    checkpoints.discard()
     return open_artifact(path, KIND, VERSION)
 
 
@@ -97,7 +97,7 @@ def load_model(config: Config) -> TwoTower:
     inputs = read_inputs(config)
     model = TwoTower(config, inputs.items, inputs.users, inputs.counts)
     build(model)
-    weights = artifact.parts(f"{WEIGHTS}.")[0].with_name(WEIGHTS)
+    weights = artifact.parts(f"{BEST}.")[0].with_name(BEST)
     try:
         status = tf.train.Checkpoint(model=model).read(str(weights))
         status.assert_existing_objects_matched().expect_partial()
@@ -124,6 +124,21 @@ def build(model: TwoTower) -> None:
     model.user_tower({name: tf.zeros((1, *shape), tf.int32) for name, shape in model.user_input_spec().items()})
 
 
+def _start(config: Config, checkpoints: Checkpoints, directory: Path) -> Fit:
+    """A run at its beginning: all variables made and initialised."""
+    if config.train.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(config.train.seed)
+    inputs = read_inputs(config)
+    corpus = Corpus(inputs.rows, inputs.items, {job: config.prepared_dir(job) for job in _needed_jobs(config)})
+    model = TwoTower(config, inputs.items, inputs.users, inputs.counts, make_tasks(config.tasks, corpus))
+    build(model)
+    dataset = TrainDataset(config, inputs.sequences, inputs.users, inputs.rows)
+    model.compile(optimizer=make_optimizer(config.train, len(dataset) * config.train.max_epochs))
+    validation = Validation.of(model, config, inputs.sequences, inputs.users, inputs.rows)
+    return Fit(model, config, dataset, validation, directory, checkpoints, RunFolder(config))
+
+
 def _needed_jobs(config: Config) -> set[str]:
     sections = {name: getattr(config.tasks, name) for name in TASKS}
     return {job for name, task in TASKS.items() if sections[name].weight > 0 for job in task.jobs(sections[name])}
@@ -132,7 +147,7 @@ def _needed_jobs(config: Config) -> set[str]:
 def _spec(config: Config) -> Spec:
     """The settings that the model depends on, and the artefacts it reads."""
     inputs = _fingerprints(config, ["tables", "vocabularies", "user_sequences", *sorted(_needed_jobs(config))])
-    settings = config.model_dump(include={"split", "tower", "loss", "train"})
+    settings = config.model_dump(include={"split", "tower", "loss", "train"}, exclude={"train": HOW_TO_RUN})
     return Spec(KIND, VERSION, inputs, settings | {"tasks": _switched_on(config.tasks)})
 
 
@@ -145,65 +160,3 @@ def _fingerprints(config: Config, kinds: Iterable[str]) -> dict[str, str]:
 
 def _switched_on(tasks: TasksConfig) -> dict[str, object]:
     return {name: section for name, section in tasks.model_dump().items() if section["weight"] > 0}
-
-
-def _fit(model: TwoTower, config: Config, inputs: Inputs, directory: Path) -> dict[str, float]:
-    """Run the epochs; leaves the best weights in the directory. Returns the counts of the manifest."""
-    dataset = TrainDataset(config, inputs.sequences, inputs.users, inputs.rows)
-    model.compile(optimizer=make_optimizer(config.train, len(dataset) * config.train.max_epochs))
-    validate = _validation(model, config, inputs)
-    checkpoint, best, best_epoch = tf.train.Checkpoint(model=model), -1.0, 0
-    step = tf.function(model.train_step, reduce_retracing=True)
-    for epoch in range(1, config.train.max_epochs + 1):
-        record = {"epoch": epoch, **_run_epoch(model, step, dataset, epoch)}
-        hit = validate() if validate else float(epoch)  # without a validation part, later is better
-        if validate:
-            record["validation"] = {f"HIT@{config.train.monitor}": round(hit, 5)}
-            told = f"epoch {epoch}: loss {record['loss']:.4f}, validation HIT@{config.train.monitor} {hit:.4f}"
-            say(told)
-        with open(directory / METRICS, "a", encoding="utf-8") as stream:
-            stream.write(json.dumps(record) + "\n")
-        if hit > best:
-            best, best_epoch = hit, epoch
-            checkpoint.write(str(directory / WEIGHTS))
-        if epoch - best_epoch >= config.train.patience:
-            break
-    counts: dict[str, float] = {"examples": len(dataset.events.items), "epochs": epoch, "best_epoch": best_epoch}
-    return counts | ({f"validation_hit_at_{config.train.monitor}": round(best, 5)} if validate else {})
-
-
-def _run_epoch(model: TwoTower, step: Callable, dataset: TrainDataset, epoch: int) -> dict[str, object]:
-    """One pass over the train events. Raises TrainingError at a loss that is not finite."""
-    for mean in model.means.values():
-        mean.reset_state()
-    started, examples, total = time.monotonic(), len(dataset.events.items), 0.0
-    with bar(total=examples, desc=f"epoch {epoch}", unit=" examples", unit_scale=True, delay=1) as progress:
-        for number, batch in enumerate(dataset.epoch(epoch), start=1):
-            loss = float(step(batch)["loss"])
-            if not np.isfinite(loss):
-                raise TrainingError(
-                    f"the loss is {loss} in epoch {epoch}, step {number}. Cure: a smaller `train.learning_rate`, "
-                    "or a larger temperature"
-                )
-            total += loss
-            progress.update(len(batch["positive"]))
-            progress.set_postfix(loss=f"{total / number:.4f}")
-    losses = {name: round(float(mean.result()), 5) for name, mean in model.means.items()}
-    speed = examples / (time.monotonic() - started)
-    return {"loss": round(total / number, 5), "losses": losses, "examples_per_second": round(speed, 1)}
-
-
-def _validation(model: TwoTower, config: Config, inputs: Inputs) -> Callable[[], float] | None:
-    """A function that gives the HIT@monitor of the model as it stands, or None without a validation part."""
-    if config.split.kind == "none" or config.split.refit:
-        return None
-    evaluation_set = EvaluationSet.build(inputs.sequences, inputs.rows, config.split, "validation")
-    if not len(evaluation_set):
-        return None
-
-    def validate() -> float:
-        score = model_score(model, evaluation_set, inputs.users)
-        ranking = evaluate(evaluation_set, score, [config.train.monitor], "validating")
-        return float(hits(ranking.ranks, config.train.monitor).mean())
-
-    return validate

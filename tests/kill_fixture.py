@@ -108,6 +108,8 @@ def _watch(counter: _Counter, folder: str) -> None:
         kind = event.rpartition(".")[2]
         if kind not in EVERY or (kind == "open" and not (event == "open" and args[2] & WRITES)):
             return
+        if kind == "open" and isinstance(args[0], int):  # a descriptor: its file was counted when that was opened
+            return
         # A path relative to a folder's descriptor is what rmtree removes; a lock has a descriptor only.
         if kind == "flock" or not os.path.isabs(args[0]) or str(args[0]).startswith(folder):
             counter.step(kind)

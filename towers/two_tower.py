@@ -108,9 +108,15 @@ class TwoTower(tfrs.models.Model):
         return self.encode_items(self.item_embeddings(self.item_table(items)))
 
     def train_step(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """One update; its random draws depend on `train.seed` and on the number of updates before, and on no more."""
-        with at_step(self.config.train.seed, self.optimizer.iterations):
-            return super().train_step(inputs)
+        """One update; its random draws depend on `train.seed` and on the number of updates before, and on no more.
+
+        Returns: the `loss` of the batch, and `gradient_norm`, that of all gradients together.
+        """
+        with at_step(self.config.train.seed, self.optimizer.iterations), tf.GradientTape() as tape:
+            loss = self.compute_loss(inputs, training=True)
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        return {"loss": loss, "gradient_norm": tf.linalg.global_norm(gradients)}
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """The joint loss of one batch.

@@ -1,0 +1,132 @@
+"""The training loop: epochs, validation, the best weights, and a checkpoint often enough to lose nothing."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.checkpoints import BEST, Checkpoints, Progress
+from pipeline.config import Config
+from pipeline.dataset import TrainDataset
+from pipeline.errors import TrainingError, TrainingInterruptedError
+from pipeline.progress import bar, say
+from pipeline.run_folder import METRICS, RunFolder, metrics_lines
+from pipeline.stop_signal import StopSignal, listening
+from pipeline.validation import Validation
+from towers.keras import tf
+from towers.two_tower import TwoTower
+
+
+@dataclass
+class Fit:
+    """One training run: a compiled model, its data, and where its results go.
+
+    directory: the local folder of the model being written; the best weights lie there.
+    """
+
+    model: TwoTower
+    config: Config
+    dataset: TrainDataset
+    validation: Validation | None
+    directory: Path
+    checkpoints: Checkpoints
+    folder: RunFolder
+    progress: Progress = field(default_factory=Progress)
+
+    def __post_init__(self) -> None:
+        # One signature, so that the graph of a step does not depend on which batch came first.
+        self.step = tf.function(self.model.train_step, input_signature=[self.dataset.signature()])
+        self.step.get_concrete_function()  # makes the variables that are left, of tasks and the optimiser
+        self.saved = time.monotonic()
+
+    def run(self) -> dict[str, float]:
+        """Run the epochs that are left; leaves the best weights in the directory. Returns the manifest's counts.
+
+        Raises TrainingError at a loss that is not finite or a checkpoint that cannot be written, and
+        TrainingInterruptedError after a SIGTERM or SIGINT.
+        """
+        monitored = f"HIT@{self.config.train.monitor}"
+        with listening() as stop:
+            while not self.progress.finished(self.config.train):
+                record: dict[str, Any] = {"epoch": self.progress.epoch, **self._run_epoch(stop)}
+                hit = float(self.progress.epoch)  # without a validation part, later is better
+                if self.validation:
+                    hit = self.validation.hit()
+                    record["validation"] = {monitored: hit}
+                    say(
+                        f"epoch {self.progress.epoch}: loss {record['loss']:.4f}, validation {monitored} {hit:.4f}, "
+                        f"{record['examples_per_second']:,.0f} examples/s"
+                    )
+                self._end_epoch(record, hit)
+        (self.directory / METRICS).write_text(metrics_lines(self.progress.records), encoding="utf-8")
+        return self._counts()
+
+    def _run_epoch(self, stop: StopSignal) -> dict[str, Any]:
+        """The rest of one pass over the train events."""
+        progress, examples = self.progress, len(self.dataset.events.items)
+        if not progress.step:
+            for mean in self.model.means.values():
+                mean.reset_state()
+        before = min(progress.step * self.config.train.batch_size, examples)
+        started = time.monotonic()
+        with bar(
+            total=examples, initial=before, desc=f"epoch {progress.epoch}", unit=" examples", unit_scale=True, delay=1
+        ) as shown:
+            for batch in self.dataset.epoch(progress.epoch, progress.step):
+                self._run_step(batch)
+                shown.update(len(batch["positive"]))
+                shown.set_postfix(loss=f"{progress.loss_sum / progress.step:.4f}")
+                self._save_when_due(stop)
+        losses = {name: float(mean.result()) for name, mean in self.model.means.items()}
+        speed = (examples - before) / (time.monotonic() - started)
+        return {
+            "loss": progress.loss_sum / max(progress.step, 1),
+            "losses": losses,
+            "examples_per_second": round(speed, 1),
+        }
+
+    def _run_step(self, batch: Mapping[str, tf.Tensor]) -> None:
+        progress = self.progress
+        loss = float(self.step(batch)["loss"])
+        progress.step += 1
+        if not np.isfinite(loss):
+            where = self.folder.save_batch({name: values.numpy() for name, values in batch.items()})
+            raise TrainingError(
+                f"the loss is {loss} in epoch {progress.epoch}, step {progress.step}; its batch is in {where}. "
+                "Cure: a smaller `train.learning_rate`, or a larger temperature, and `--restart`"
+            )
+        progress.loss_sum += loss
+
+    def _save_when_due(self, stop: StopSignal) -> None:
+        due = time.monotonic() - self.saved >= 60 * self.config.train.checkpoint_minutes
+        if due or stop.name:
+            self._save()
+        if stop.name:
+            raise TrainingInterruptedError(
+                f"stopped by {stop.name} at {self.progress}; the checkpoint is written. Cure: `--resume` goes on",
+                stop.exit_code or 1,
+            )
+
+    def _end_epoch(self, record: dict[str, Any], hit: float) -> None:
+        if self.progress.complete(record, hit):
+            tf.train.Checkpoint(model=self.model).write(str(self.directory / BEST))
+        self.folder.write_metrics(self.progress.records)
+        self._save()
+
+    def _save(self) -> None:
+        self.checkpoints.save(self.model, self.progress, self.directory / BEST)
+        self.saved = time.monotonic()
+
+    def _counts(self) -> dict[str, float]:
+        progress = self.progress
+        counts: dict[str, float] = {
+            "examples": len(self.dataset.events.items),
+            "epochs": progress.epoch - 1,
+            "best_epoch": progress.best_epoch,
+        }
+        if self.validation:
+            counts[f"validation_hit_at_{self.config.train.monitor}"] = round(progress.best, 5)
+        return counts

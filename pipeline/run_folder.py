@@ -1,0 +1,87 @@
+"""The folder of a run: what a person opens to see how it goes, while it goes.
+
+<workdir>/runs/<name>/
+    config.yaml         the resolved configuration
+    environment.json    the code's commit, Python, and the versions of all packages; nothing of the machine
+    metrics.jsonl       one line a complete epoch
+    bad_batch.npz       the batch whose loss was not finite, if there was one
+    tensorboard/        event files (pipeline/watch.py)
+    checkpoint/         what `--resume` goes on from (pipeline/checkpoints.py)
+    model/              the finished model
+"""
+
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from pipeline import storage
+from pipeline.artifacts import code_version
+from pipeline.config import Config
+from pipeline.storage import Location
+
+CONFIG, ENVIRONMENT, METRICS = "config.yaml", "environment.json", "metrics.jsonl"
+BAD_BATCH = "bad_batch.npz"
+
+
+class RunFolder:
+    """Writes the files above, on disk or in an object store, each as a whole."""
+
+    def __init__(self, config: Config) -> None:
+        self.config, self.path = config, config.run_dir
+
+    def begin(self) -> None:
+        """Say what is being run, and where it differs from others."""
+        for name, text in self._described().items():
+            self._write(name, text)
+
+    def end(self, directory: Path) -> None:
+        """Keep the description in the folder of the finished model too, which is never changed."""
+        for name, text in self._described().items():
+            (directory / name).write_text(text, encoding="utf-8")
+
+    def write_metrics(self, records: list[dict[str, Any]]) -> None:
+        """Replace metrics.jsonl."""
+        self._write(METRICS, metrics_lines(records))
+
+    def save_batch(self, batch: Mapping[str, np.ndarray]) -> Location:
+        """Keep a batch that cannot be trained on, and say where."""
+        path = self.path / BAD_BATCH
+
+        def write(name: str) -> None:
+            with open(name, "wb") as stream:  # given a name, numpy would append its own ending
+                np.savez_compressed(stream, allow_pickle=False, **batch)
+
+        storage.write_part(path, write)
+        return path
+
+    def _described(self) -> dict[str, str]:
+        return {
+            CONFIG: yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False),
+            ENVIRONMENT: json.dumps(environment(), indent=1),
+        }
+
+    def _write(self, name: str, text: str) -> None:
+        if isinstance(self.path, Path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        storage.replace_text(self.path / name, text)
+
+
+def environment() -> dict[str, Any]:
+    """What code a run is made by: equal on every machine with the same packages."""
+    packages = {each.metadata["Name"]: each.version for each in distributions()}
+    return {
+        "code": code_version(),
+        "python": platform.python_version(),
+        "packages": dict(sorted(packages.items(), key=lambda pair: pair[0].lower())),
+    }
+
+
+def metrics_lines(records: list[dict[str, Any]]) -> str:
+    """One JSON line a record."""
+    return "".join(json.dumps(record) + "\n" for record in records)

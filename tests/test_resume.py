@@ -1,0 +1,211 @@
+"""Never lose a run: killed, stopped, starved of disk, misled by a bad loss, and gone on with."""
+
+import os
+import resource
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from kill_fixture import Executioner, executioner
+from train_fixtures import at_step, config_of, model_of, prepare_log, records, send, variables
+
+from pipeline.artifacts import open_artifact
+from pipeline.checkpoints import Progress
+from pipeline.config import Config, TrainConfig
+from pipeline.errors import ArtifactError, TrainingError, TrainingInterruptedError
+from pipeline.storage import locate, put, sizes
+from pipeline.train import train
+
+EVERY_STEP = "train.checkpoint_minutes=0.0000001"
+HARD = (
+    "tower.dropout=0.2",
+    "tower.history_dropout=0.2",
+    "loss={kind: sampled_softmax, negatives: 20}",
+    "tasks.feature_level={weight: 0.1, batch_size: 16, negatives: 4}",
+    "tasks.semantic_level={weight: 0.1, batch_size: 16, negatives: 4, relation: taxonomy, taxonomy_field: category}",
+    "train.history_sampling=others",
+    "train.schedule=cosine",
+    "train.batch_size=40",
+    "train.deterministic=true",
+)
+"""All that draws random numbers, or depends on the step."""
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory) -> str:
+    folder = str(tmp_path_factory.mktemp("resume"))
+    prepare_log(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def killer() -> Iterator[Executioner]:
+    with executioner() as process:
+        yield process
+
+
+def train_until(config: Config, steps: int) -> None:
+    """Train, and die by SIGKILL after so many steps."""
+    with at_step(steps, lambda: os.kill(os.getpid(), signal.SIGKILL)):
+        train(config)
+
+
+def stopped(config: Config, steps: int) -> Config:
+    """Leave a run that SIGTERM has stopped after so many steps."""
+    with at_step(steps, send(signal.SIGTERM)), pytest.raises(TrainingInterruptedError):
+        train(config)
+    return config
+
+
+def checkpoint_of(config: Config):
+    return open_artifact(config.run_dir / "checkpoint", "checkpoint", 1)
+
+
+# --- kill -9 ---
+
+
+def test_a_run_killed_at_random_steps_ends_bit_for_bit_as_if_it_had_not_been(workdir, killer):
+    def dies(name: str, steps: int, *overrides: str) -> bool:
+        config = config_of(workdir, name, *HARD, *overrides)
+        return killer.dies(1, frozenset(), Path(workdir), train_until, config, steps)
+
+    assert not dies("whole", 10_000)
+    first, second = np.random.default_rng(7).integers(2, 10, 2).tolist()
+    assert dies("killed", first, EVERY_STEP)
+    assert dies("killed", second, "train.unfinished=resume")  # its checkpoints, if any, are of complete epochs
+    assert not dies("killed", 10_000, "train.unfinished=resume")
+    whole, killed = (config_of(workdir, name) for name in ("whole", "killed"))
+    assert records(whole) == records(killed)
+    expected, found = (variables(model_of(config), "weights") for config in (whole, killed))
+    assert expected.keys() == found.keys()
+    assert [name for name, value in expected.items() if not np.array_equal(value, found[name])] == []
+
+
+def test_a_finished_run_leaves_no_checkpoint(workdir):
+    config = config_of(workdir, "finished")
+    train(config)
+    assert not (config.run_dir / "checkpoint").exists()
+
+
+# --- going on ---
+
+
+def test_a_stopped_run_goes_on_with_its_best_epoch_and_its_patience(workdir):
+    settings = ("train.max_epochs=15", "train.patience=2", "train.learning_rate=0.05", "train.monitor=3")
+    whole = train(config_of(workdir, "patient", *settings)).counts
+    assert whole["epochs"] == whole["best_epoch"] + 2 < 15
+    steps = -(-whole["examples"] // 128)
+    config = stopped(config_of(workdir, "patient-stopped", *settings), steps * whole["best_epoch"] + 2)
+    assert checkpoint_of(config).counts == {"epoch": whole["best_epoch"] + 1, "step": 2}
+    assert train(config_of(workdir, "patient-stopped", *settings, "train.unfinished=resume")).counts == whole
+    expected, found = (variables(model_of(config_of(workdir, name)), "weights") for name in ("patient", config.name))
+    assert all(np.array_equal(value, found[name]) for name, value in expected.items())
+
+
+@pytest.mark.parametrize(
+    ("epoch", "best_epoch", "finished"), [(1, 0, False), (3, 2, False), (5, 2, False), (6, 2, True), (21, 20, True)]
+)
+def test_a_run_is_finished_after_its_last_epoch_or_its_patience(epoch, best_epoch, finished):
+    assert Progress(epoch=epoch, best_epoch=best_epoch).finished(TrainConfig(max_epochs=20, patience=3)) == finished
+
+
+def test_a_half_run_is_not_overwritten_without_being_asked(workdir):
+    config = stopped(config_of(workdir, "half"), 3)
+    with pytest.raises(TrainingError, match=r"unfinished run \(epoch 1, step 3\)\. Cure: go on with `--resume`, or"):
+        train(config)
+
+
+def test_a_half_run_of_other_settings_is_refused_with_what_differs(workdir):
+    stopped(config_of(workdir, "other"), 3)
+    for unfinished, cure in (("ask", "choose another `name`"), ("resume", "resume it with its own settings")):
+        with pytest.raises(TrainingError, match=rf"`tower\.normalize` True -> False.*Cure: {cure}"):
+            train(config_of(workdir, "other", "tower.normalize=false", f"train.unfinished={unfinished}"))
+
+
+@pytest.mark.parametrize("unfinished", ["restart", "auto"])
+def test_a_half_run_of_other_settings_makes_room_when_told_to(workdir, unfinished):
+    config = stopped(config_of(workdir, unfinished), 3)
+    artifact = train(config_of(workdir, unfinished, "tower.normalize=false", f"train.unfinished={unfinished}"))
+    assert artifact.config["tower"]["normalize"] is False
+    assert not (config.run_dir / "checkpoint").exists()
+
+
+def test_resume_without_a_checkpoint_begins_and_says_so(workdir, capsys):
+    assert train(config_of(workdir, "nothing", "train.unfinished=resume")).counts["epochs"] == 2
+    assert "no checkpoint to resume from" in capsys.readouterr().err
+
+
+def test_a_run_on_an_object_store_goes_on_and_keeps_two_checkpoints(workdir, bucket):
+    for name in sizes(Path(workdir)):
+        if name.startswith(("tables", "prepared")):
+            put(Path(workdir) / name, locate(bucket) / "work" / name)
+    settings = (f"{bucket}/work", "remote", EVERY_STEP, "train.batch_size=40")
+    config = stopped(config_of(*settings), 5)
+    assert len({name.partition("/")[0] for name in sizes(config.run_dir / "checkpoint")}) == 3  # and the manifest
+    resumed = train(config_of(*settings, "train.unfinished=resume"))
+    assert resumed.counts["epochs"] == 2
+    assert not sizes(config.run_dir / "checkpoint")
+    train(config_of(workdir, "local", "train.batch_size=40"))
+    assert records(config_of(workdir, "local")) == records(config_of(*settings))
+
+
+# --- what goes wrong ---
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_writes_a_checkpoint_and_stops_with_its_exit_code(workdir, number, code):
+    config = config_of(workdir, f"signal-{code}")
+    with (
+        at_step(2, send(number)),
+        pytest.raises(TrainingInterruptedError, match=r"at epoch 1, step 2;.*`--resume`") as caught,
+    ):
+        train(config)
+    assert caught.value.exit_code == code
+    assert checkpoint_of(config).counts == {"epoch": 1, "step": 2}
+
+
+def test_a_bad_loss_leaves_its_batch_and_the_last_good_checkpoint(workdir):
+    config = config_of(workdir, "bad", EVERY_STEP, "train.learning_rate=1e30", "tower.normalize=false")
+    with pytest.raises(TrainingError, match=r"in epoch 1, step (\d+); its batch is in") as caught:
+        train(config)
+    step = int(str(caught.value).partition("step ")[2].partition(";")[0])
+    with np.load(config.run_dir / "bad_batch.npz") as batch:
+        assert batch["history"].shape == (128, 4)
+        assert batch["positive"].min() > 0
+    good = checkpoint_of(config)
+    good.verify()
+    assert good.counts == {"epoch": 1, "step": step - 1}
+
+
+def test_a_full_disk_stops_the_run_and_leaves_the_last_good_checkpoint(workdir):
+    config = config_of(workdir, "full", EVERY_STEP)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))  # the kernel refuses larger files
+
+    try:
+        with at_step(3, fill), pytest.raises(TrainingError, match=r"of epoch 1, step 3 cannot be written.*make room"):
+            train(config)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    good = checkpoint_of(config)
+    good.verify()
+    assert good.counts == {"epoch": 1, "step": 2}
+    assert train(config_of(workdir, "full", "train.unfinished=resume")).counts["epochs"] == 2
+
+
+def test_an_altered_checkpoint_is_refused_with_the_cure(workdir, tmp_path):
+    shutil.copytree(workdir, tmp_path / "copy")
+    config = stopped(config_of(str(tmp_path / "copy"), "altered"), 2)
+    (state,) = config.run_dir.glob("checkpoint/run=*/state.data*")
+    state.write_bytes(bytes(state.stat().st_size))
+    with pytest.raises(ArtifactError, match=r"state\.data.* was altered.*Cure: `--restart` begins again"):
+        train(config_of(str(tmp_path / "copy"), "altered", "train.unfinished=resume"))
+    state.unlink()
+    with pytest.raises(ArtifactError, match=r"missing or truncated\. Cure: `--restart` drops"):
+        train(config)
+    assert train(config_of(str(tmp_path / "copy"), "altered", "train.unfinished=restart")).counts["epochs"] == 2
