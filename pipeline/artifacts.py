@@ -115,7 +115,7 @@ class Artifact:
     def _verify_file(self, name: str) -> None:
         path = self.file(name)
         if file_digest(path) != self.checksum(name):
-            cure = "delete it" if storage.is_remote(self.path) else "run its stage again"
+            cure = "delete it" if storage.is_remote(self.path) else "delete it, and run its stage again"
             raise ArtifactError(f"{path} was altered after it was written. Cure: {cure}")
 
     def _names(self, prefix: str) -> list[str]:

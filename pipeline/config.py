@@ -110,7 +110,7 @@ class TowerConfig(Section):
 
     kind: Literal["ican"] = "ican"
     embedding_dim: PositiveInt = 64
-    hidden: list[PositiveInt] = Field(default=[128, 64, 64])
+    hidden: list[PositiveInt] = Field(default=[128, 64, 64], min_length=1)
     history_length: PositiveInt = 20
     history_dim: PositiveInt | None = 64
     """Project each history item's concatenated fields to this size before the transformer, whose cost grows with its

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline import train_checks
 from pipeline.artifacts import Artifact, Spec, create, current, open_artifact
 from pipeline.catalogue import FieldTable, Vocabularies, item_table, user_table
 from pipeline.checkpoints import BEST, Checkpoints
@@ -18,8 +19,9 @@ from pipeline.run_folder import RunFolder
 from pipeline.sequences import UserSequences
 from pipeline.tables import VERSION as TABLES_VERSION
 from pipeline.tables import Tables
+from pipeline.train_checks import needed_jobs
 from pipeline.validation import Validation
-from ssl_tasks.registry import TASKS, make_tasks
+from ssl_tasks.registry import make_tasks
 from ssl_tasks.task import Corpus
 from towers.keras import keras, tf
 from towers.optimizers import make_optimizer
@@ -53,11 +55,15 @@ def train(config: Config) -> Artifact:
 
     Raises TrainingError, TrainingInterruptedError, ArtifactError, ConfigError.
     """
+    train_checks.check_settings(config)
+    train_checks.task_artifacts(config)
     spec, path = _spec(config), config.run_dir / "model"
     checkpoints = Checkpoints(config, spec)
     if done := current(path, spec):
         checkpoints.discard_finished()
         return done
+    train_checks.check_fields(config)
+    train_checks.check_artifacts(config)
     with create(path, spec) as draft:  # whose lock keeps a second process off the checkpoint too
         found = checkpoints.begin(config.train.unfinished)
         fit = _start(config, checkpoints, draft.dir)
@@ -130,7 +136,7 @@ def _start(config: Config, checkpoints: Checkpoints, directory: Path) -> Fit:
         tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(config.train.seed)
     inputs = read_inputs(config)
-    corpus = Corpus(inputs.rows, inputs.items, {job: config.prepared_dir(job) for job in _needed_jobs(config)})
+    corpus = Corpus(inputs.rows, inputs.items, {job: config.prepared_dir(job) for job in needed_jobs(config)})
     model = TwoTower(config, inputs.items, inputs.users, inputs.counts, make_tasks(config.tasks, corpus))
     build(model)
     dataset = TrainDataset(config, inputs.sequences, inputs.users, inputs.rows)
@@ -139,14 +145,9 @@ def _start(config: Config, checkpoints: Checkpoints, directory: Path) -> Fit:
     return Fit(model, config, dataset, validation, directory, checkpoints, RunFolder(config))
 
 
-def _needed_jobs(config: Config) -> set[str]:
-    sections = {name: getattr(config.tasks, name) for name in TASKS}
-    return {job for name, task in TASKS.items() if sections[name].weight > 0 for job in task.jobs(sections[name])}
-
-
 def _spec(config: Config) -> Spec:
     """The settings that the model depends on, and the artefacts it reads."""
-    inputs = _fingerprints(config, ["tables", "vocabularies", "user_sequences", *sorted(_needed_jobs(config))])
+    inputs = _fingerprints(config, ["tables", "vocabularies", "user_sequences", *sorted(needed_jobs(config))])
     settings = config.model_dump(include={"split", "tower", "loss", "train"}, exclude={"train": HOW_TO_RUN})
     return Spec(KIND, VERSION, inputs, settings | {"tasks": _switched_on(config.tasks)})
 

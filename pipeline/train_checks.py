@@ -1,0 +1,142 @@
+"""What is refused before the first step, with its cure: settings that cannot train, artefacts that do not fit together.
+
+What a part of the model can only say itself (a field no tower knows, a title neighbour too few) it says when it is
+built, which is before the first step too.
+"""
+
+import os
+
+from pipeline.artifacts import Artifact, open_artifact
+from pipeline.catalogue import NUMERIC_FILE
+from pipeline.config import Config
+from pipeline.errors import ArtifactError, ConfigError
+from pipeline.tables import Tables
+from ssl_tasks.registry import TASKS
+
+LOGIT_BYTES = 16
+"""Of each score of a batch: itself, its mask, its softmax and its gradient, in float32."""
+
+
+def check_settings(config: Config) -> None:
+    """Refuse what no data could be trained with. Raises ConfigError."""
+    loss, tower, size = config.loss, config.tower, config.train.batch_size
+    if loss.kind == "batch_softmax" and size < 2:
+        raise ConfigError(
+            "`train.batch_size` is 1, but the negatives of `loss.kind: batch_softmax` are the other examples of the "
+            "batch. Cure: a larger batch, or `loss.kind: sampled_softmax`"
+        )
+    needed = LOGIT_BYTES * size * (size if loss.kind == "batch_softmax" else loss.negatives)
+    if needed > (memory := _memory()):
+        raise ConfigError(
+            f"`train.batch_size` {size:,} makes a step of {needed / 2**30:,.0f} GiB of scores; this machine has "
+            f"{memory / 2**30:,.0f}. Cure: a smaller batch"
+        )
+    if tower.history_dim is not None and tower.history_dim % tower.heads:
+        raise ConfigError(
+            f"`tower.history_dim` {tower.history_dim} cannot be cut into `tower.heads` {tower.heads} equal parts. "
+            "Cure: a multiple of it"
+        )
+    for name in switched_on(config):
+        if getattr(config.tasks, name).batch_size < 2:
+            raise ConfigError(f"`tasks.{name}.batch_size` is 1: an item needs others to differ from. Cure: 2 or more")
+
+
+def check_fields(config: Config) -> None:
+    """Refuse settings that the fields of the tables make impossible. Raises ConfigError, ArtifactError."""
+    known = ["item_id", *(f.name for f in Tables.read(config.tables_dir).schema.item_fields if f.kind != "title")]
+    fields = [name for name in known if config.tower.item_fields is None or name in config.tower.item_fields]
+    width = len(fields) * config.tower.embedding_dim
+    if config.tower.history_dim is None and width % config.tower.heads:
+        raise ConfigError(
+            f"{len(fields)} item fields of `tower.embedding_dim` {config.tower.embedding_dim} cannot be cut into "
+            f"`tower.heads` {config.tower.heads} equal parts. Cure: another number of heads, or set `tower.history_dim`"
+        )
+    masking = config.tasks.feature_masking
+    if masking.weight > 0 and masking.masking != "none" and len(fields) < 2:
+        raise ConfigError(
+            f"`tasks.feature_masking` hides half of an item's fields, but the towers read only {fields}. Cure: more "
+            "`tower.item_fields`, or a weight of 0"
+        )
+
+
+def check_artifacts(config: Config) -> None:
+    """Refuse artefacts that are missing, made from others than those there are now, or not as they were written.
+
+    Reads every file once. Raises ArtifactError, ConfigError.
+    """
+    tables = Tables.read(config.tables_dir).artifact
+    vocabularies = open_artifact(config.prepared_dir("vocabularies"), "vocabularies", 1)
+    sequences = open_artifact(config.prepared_dir("user_sequences"), "user_sequences", 1)
+    tasks = task_artifacts(config)
+    content = {"items": vocabularies.checksum("items.parquet"), "users": vocabularies.checksum("users.parquet")}
+    fields = {name: vocabularies.checksum(name) for name in vocabularies.manifest["files"]}
+    _made_from(vocabularies, {"items": tables.checksum("items.parquet")}, "the tables")
+    _made_from(sequences, content, "the vocabularies")
+    if (split := sequences.config["split"]) != config.split.model_dump():
+        raise ConfigError(
+            f"the user sequences were cut by another `split` ({split}). Cure: run `twotower prepare` again"
+        )
+    if not sequences.counts.get("train_events", 1):
+        raise ArtifactError(
+            f"{sequences.path} holds no train event. Cure: choose `split` so that users keep some, then run "
+            "`twotower prepare`"
+        )
+    for job, artifact in tasks.items():
+        if job == "mutual_information":
+            _made_from(artifact, {name: fields[name] for name in fields if name == NUMERIC_FILE or "item." in name})
+        elif job == "session_cooccurrence":
+            _made_from(artifact, {"user_sequences": sequences.fingerprint}, "the user sequences")
+        elif job == "title_neighbours":
+            _check_neighbours(config, artifact, content["items"])
+    for artifact in (tables, vocabularies, sequences, *tasks.values()):
+        artifact.verify()
+
+
+def switched_on(config: Config) -> list[str]:
+    """The names of the tasks with a weight."""
+    return [name for name in TASKS if getattr(config.tasks, name).weight > 0]
+
+
+def needed_jobs(config: Config) -> set[str]:
+    """The Beam jobs whose artefacts the tasks read."""
+    return {job for name in switched_on(config) for job in TASKS[name].jobs(getattr(config.tasks, name))}
+
+
+def task_artifacts(config: Config) -> dict[str, Artifact]:
+    """What the tasks read, by job. Raises ArtifactError for a task with a weight whose artefact cannot be opened."""
+    found: dict[str, Artifact] = {}
+    for name in switched_on(config):
+        for job in TASKS[name].jobs(getattr(config.tasks, name)):
+            try:
+                found[job] = open_artifact(config.prepared_dir(job), job, 2 if job == "title_neighbours" else 1)
+            except ArtifactError as error:
+                reason = str(error).partition(" Cure:")[0]
+                raise ArtifactError(
+                    f"`tasks.{name}.weight` is {getattr(config.tasks, name).weight}, but {reason} Cure: "
+                    "`twotower prepare`, or a weight of 0"
+                ) from None
+    return found
+
+
+def _made_from(artifact: Artifact, now: dict[str, str], source: str = "the vocabularies") -> None:
+    """Compare what an artefact was made from with what there is now."""
+    was = artifact.manifest["spec"]["inputs"]
+    other = [name for name, checksum in now.items() if name in was and was[name] != checksum]
+    if other:
+        raise ArtifactError(
+            f"{artifact.path} is older than {source}: {', '.join(other)} changed since. Cure: run `twotower prepare`"
+        )
+
+
+def _check_neighbours(config: Config, artifact: Artifact, items: str) -> None:
+    try:
+        embeddings = open_artifact(config.prepared_dir("item_embeddings"), "item_embeddings", 1)
+    except ArtifactError:
+        return  # training does not read them: whoever moved the rest may have left them behind
+    _made_from(artifact, {"item_embeddings": embeddings.fingerprint}, "the item embeddings")
+    _made_from(embeddings, {"vocabulary": items})
+
+
+def _memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
