@@ -108,7 +108,8 @@ class ReportConfig(Section):
 class TowerConfig(Section):
     """The two towers."""
 
-    kind: Literal["ican"] = "ican"
+    kind: Literal["ican", "youtube_dnn"] = "ican"
+    """`ican`: a transformer over the history, whose order counts. `youtube_dnn`: the mean of the history, cheap."""
     embedding_dim: PositiveInt = 64
     hidden: list[PositiveInt] = Field(default=[128, 64, 64], min_length=1)
     history_length: PositiveInt = 20

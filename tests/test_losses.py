@@ -28,9 +28,9 @@ def batch_oracle(users, items, ids, log_q, temperature, weights) -> float:
 @settings(max_examples=30, deadline=None)
 def test_batch_softmax_equals_a_loop_over_distinct_items(size, dim, seed):
     rng = np.random.default_rng(seed)
-    users, items = rng.normal(size=(2, size, dim)).astype(np.float32)
-    ids, log_q = rng.integers(0, 4, size), rng.normal(size=size).astype(np.float32)
-    weights = rng.random(size).astype(np.float32) + 0.1
+    ids, weights = rng.integers(0, 4, size), rng.random(size).astype(np.float32) + 0.1
+    users = rng.normal(size=(size, dim)).astype(np.float32)
+    items, log_q = rng.normal(size=(4, dim)).astype(np.float32)[ids], rng.normal(size=4).astype(np.float32)[ids]
     loss = batch_softmax(users, items, tf.constant(ids), tf.constant(log_q), 0.5, tf.constant(weights))
     assert float(loss) == pytest.approx(batch_oracle(users, items, ids, log_q, 0.5, weights), rel=1e-4, abs=1e-5)
 

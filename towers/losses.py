@@ -1,6 +1,7 @@
 """Retrieval losses: pure functions of tensors. All reduce by a (weighted) mean over the batch."""
 
 from towers.keras import tf
+from towers.softmax_kernel import softmax_sum
 
 
 def batch_softmax(
@@ -20,7 +21,8 @@ def batch_softmax(
     softmax over all items its own term is biased, as in Yi et al.
 
     Args:
-      users: float [B, D]. items: float [B, D], row i the positive of user i.
+      users: float [B, D]. items: float [B, D], row i the positive of user i. Copies of an item are one vector: where
+        dropout has told them apart, the first stands for all of them as a negative.
       item_ids: int [B], the index of each positive.
       log_q: float [B], log of the probability that item j is drawn as a batch member; None for no correction.
       temperature: tau.
@@ -28,14 +30,16 @@ def batch_softmax(
     Returns: a float scalar.
     References: Yao et al. 2021 (CFM), eq. 6; Yi et al. 2019 (RecSys), eqs. 3-4, for the correction.
     """
-    logits = tf.matmul(users, items, transpose_b=True) / temperature  # (B, B)
+    # A distinct item is one column, weighted by its copies: fewer columns, and no matrix of who is whose copy.
+    distinct, column, copies = tf.unique_with_counts(item_ids)
+    first = tf.math.unsorted_segment_min(tf.range(tf.size(item_ids)), column, tf.size(distinct))
+    own = tf.cast(tf.stack((tf.range(tf.size(column)), column), axis=1), tf.int64)  # (B, 2)
+    bias = tf.math.log(tf.cast(copies, users.dtype))
     if log_q is not None:
-        logits -= log_q
-    same = tf.equal(item_ids[:, tf.newaxis], item_ids)  # (B, B)
-    accidental = tf.logical_and(same, tf.logical_not(tf.eye(tf.shape(users)[0], dtype=tf.bool)))
-    logits = tf.where(accidental, logits.dtype.min, logits)
-    losses = tf.reduce_logsumexp(logits, axis=1) - tf.linalg.diag_part(logits)
-    return _weighted_mean(losses, weights)
+        bias -= tf.gather(log_q, first)
+    shares = _shares(users, weights)
+    positive_bias = None if log_q is None else -log_q
+    return softmax_sum(users / temperature, items, tf.gather(items, first), shares, positive_bias, bias, own)
 
 
 def sampled_softmax(
@@ -60,15 +64,11 @@ def sampled_softmax(
     Returns: a float scalar.
     References: Xie et al. 2022 (MicRec), eq. 7.
     """
-    positive = tf.reduce_sum(users * positives, axis=1, keepdims=True) / temperature  # (B, 1)
-    negative = tf.matmul(users, negatives, transpose_b=True) / temperature  # (B, n)
-    blocked = tf.fill((tf.shape(excluded)[0],), negative.dtype.min)
-    negative = tf.tensor_scatter_nd_update(negative, excluded, blocked)
-    logits = tf.concat((positive, negative), axis=1)  # (B, 1 + n)
-    return _weighted_mean(tf.reduce_logsumexp(logits, axis=1) - positive[:, 0], weights)
+    return softmax_sum(users / temperature, positives, negatives, _shares(users, weights), excluded=excluded)
 
 
-def _weighted_mean(losses: tf.Tensor, weights: tf.Tensor | None) -> tf.Tensor:
+def _shares(users: tf.Tensor, weights: tf.Tensor | None) -> tf.Tensor:
+    """The weights as shares of their sum, float [B]; all 0 where the sum is."""
     if weights is None:
-        return tf.reduce_mean(losses)
-    return tf.math.divide_no_nan(tf.reduce_sum(losses * weights), tf.reduce_sum(weights))
+        return tf.fill((tf.shape(users)[0],), 1 / tf.cast(tf.shape(users)[0], users.dtype))
+    return tf.math.divide_no_nan(weights, tf.reduce_sum(weights))

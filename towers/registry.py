@@ -1,5 +1,6 @@
 """The towers by the name a config calls them. A new tower is one file and one line here."""
 
 from towers.ican import IcanItemTower, IcanUserTower
+from towers.youtube_dnn import YoutubeDnnUserTower
 
-TOWERS = {"ican": (IcanUserTower, IcanItemTower)}
+TOWERS = {"ican": (IcanUserTower, IcanItemTower), "youtube_dnn": (YoutubeDnnUserTower, IcanItemTower)}

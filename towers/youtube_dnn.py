@@ -1,0 +1,37 @@
+"""The two-tower form of YouTube's candidate generation: the mean of the history through an MLP.
+
+Covington, Adams and Sargin 2016 (RecSys), section 3.2 and figure 3; a base model of MicRec (Xie et al. 2022, Table 2).
+"""
+
+from pipeline.config import TowerConfig
+from towers.blocks import mlp
+from towers.keras import keras, tf
+
+
+class YoutubeDnnUserTower(keras.layers.Layer):
+    """u = MLP(Concat(mean of the history, other user fields)); the order of the history is not seen.
+
+    Args:
+      config: `hidden` and `dropout` are read.
+      item_width: W, the size of one history item's concatenated field embeddings.
+    """
+
+    def __init__(self, config: TowerConfig, item_width: int, name: str = "user_tower") -> None:
+        super().__init__(name=name)
+        self.mlp = mlp(config.hidden, config.dropout, name="user_mlp")
+
+    def call(
+        self, history: tf.Tensor, present: tf.Tensor, user_fields: tf.Tensor | None, training: bool = False
+    ) -> tf.Tensor:
+        """Encode B users.
+
+        Args:
+          history: float [B, L, W], zero where there is no item. present: bool [B, L], False where there is none.
+          user_fields: float [B, V], the user's other fields, or None when there are none.
+        Returns: float [B, hidden[-1]]. An empty history has the mean 0.
+        """
+        count = tf.reduce_sum(tf.cast(present, history.dtype), axis=1, keepdims=True)  # (B, 1)
+        mean = tf.math.divide_no_nan(tf.reduce_sum(history, axis=1), count)  # (B, L, W) -> (B, W)
+        if user_fields is not None:
+            mean = tf.concat((mean, user_fields), axis=1)
+        return self.mlp(mean, training=training)
