@@ -19,7 +19,7 @@ from pipeline.train import train
 def prepared(tmp_path_factory) -> str:
     folder = str(tmp_path_factory.mktemp("checks"))
     prepare_log(folder)
-    prepare(config_of(folder, "any"), only=["mutual_information", "session_cooccurrence"])
+    prepare(config_of(folder, "any"), only=["joint_counts", "mutual_information", "session_cooccurrence"])
     return folder
 
 
