@@ -7,7 +7,6 @@ of its kind (pipeline/errors.py). TensorFlow, Beam and FAISS are imported by the
 
 import sys
 import traceback
-from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated
@@ -15,6 +14,7 @@ from typing import Annotated
 import typer
 
 from pipeline import stages
+from pipeline.cli_options import ConfigOption, Debug, DebugOption, Format, Phase, SetOption
 from pipeline.config import Config
 from pipeline.config_file import load_config
 from pipeline.errors import ConfigError, TwoTowerError
@@ -39,45 +39,6 @@ docs/configuration.md.""",
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-class Format(StrEnum):
-    """Formats of raw logs."""
-
-    movielens = "movielens"
-    recbole = "recbole"
-    table = "table"
-    demo = "demo"
-
-
-class Phase(StrEnum):
-    """Parts of the split that can be evaluated."""
-
-    validation = "validation"
-    test = "test"
-
-
-class _Debug:
-    """Whether errors show their traceback; set by the --debug option of any sub-command."""
-
-    on = False
-
-    @classmethod
-    def set(cls, value: bool) -> None:
-        cls.on = cls.on or value
-
-
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", metavar="YAML", help="The experiment; holds what differs from the defaults."),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override one setting, e.g. train.seed=3. May be repeated."),
-]
-DebugOption = Annotated[
-    bool, typer.Option("--debug", callback=_Debug.set, help="Show the traceback of an error.", is_eager=True)
-]
 
 
 @app.command(
@@ -174,6 +135,28 @@ def train(
     if resume or restart:
         loaded.train.unfinished = "resume" if resume else "restart"
     stages.run("train", loaded)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  twotower runs -c configs/ml-1m.yaml
+  twotower runs -c configs/ml-1m.yaml base cfm"""
+)
+def runs(
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", show_default=False)] = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """List the runs of a workdir, or compare those named.
+
+    Of several runs only the settings that differ are shown, and the figures of each one's best epoch.
+    """
+    from pipeline.runs import comparison, listing
+
+    loaded = _load(config, settings)
+    print(comparison(loaded, names) if names else listing(loaded))
 
 
 @app.command(
@@ -281,13 +264,13 @@ def _load(path: Path | None, settings: list[str] | None) -> Config:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with the code of what happened."""
-    _Debug.on = False
+    Debug.on = False
     sys.excepthook = _report_unexpected
     try:
         # Not app(), which puts an excepthook of its own over ours.
         typer.main.get_command(app)(arguments)
     except TwoTowerError as error:
-        if _Debug.on:
+        if Debug.on:
             traceback.print_exception(error)
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -295,10 +278,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _report_unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """What Python calls for an error nobody caught: a bug of ours, or a full disk. It exits with 1."""
-    if _Debug.on:
+    if Debug.on:
         traceback.print_exception(kind, error, trace)
     lines = str(error).splitlines() or [""]
-    hint = "" if _Debug.on else " (--debug shows the traceback)"
+    hint = "" if Debug.on else " (--debug shows the traceback)"
     print(f"error: {kind.__name__}: {lines[0]}{hint}", file=sys.stderr)
 
 

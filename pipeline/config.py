@@ -1,4 +1,5 @@
-"""The typed configuration and its defaults; the `source` section is in pipeline/config_source.py.
+"""The typed configuration and its defaults; `source` and `watch` are in pipeline/config_source.py and
+pipeline/config_watch.py.
 
 pipeline/config_file.py reads one from YAML.
 
@@ -12,6 +13,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from pipeline.config_section import Section
 from pipeline.config_source import SourceConfig
+from pipeline.config_watch import WatchConfig
 from pipeline.storage import Location, locate
 
 Fraction = Field(default=0.0, ge=0.0, lt=1.0)
@@ -268,6 +270,7 @@ class Config(Section):
     loss: LossConfig = LossConfig()
     tasks: TasksConfig = TasksConfig()
     train: TrainConfig = TrainConfig()
+    watch: WatchConfig = WatchConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     export: ExportConfig = ExportConfig()
     serve: ServeConfig = ServeConfig()

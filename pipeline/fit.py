@@ -16,6 +16,7 @@ from pipeline.progress import bar, say
 from pipeline.run_folder import METRICS, RunFolder, metrics_lines
 from pipeline.stop_signal import StopSignal, listening
 from pipeline.validation import Validation
+from pipeline.watch import Watch
 from towers.keras import tf
 from towers.two_tower import TwoTower
 
@@ -34,6 +35,7 @@ class Fit:
     directory: Path
     checkpoints: Checkpoints
     folder: RunFolder
+    watch: Watch | None = None
     progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:
@@ -55,13 +57,16 @@ class Fit:
                 hit = float(self.progress.epoch)  # without a validation part, later is better
                 if self.validation:
                     hit = self.validation.hit()
-                    record["validation"] = {monitored: hit}
+                    record["validation"] = {monitored: hit, **self.validation.spread()}
                     say(
                         f"epoch {self.progress.epoch}: loss {record['loss']:.4f}, validation {monitored} {hit:.4f}, "
                         f"{record['examples_per_second']:,.0f} examples/s"
                     )
                 self._end_epoch(record, hit)
         (self.directory / METRICS).write_text(metrics_lines(self.progress.records), encoding="utf-8")
+        if self.watch:
+            tf.train.Checkpoint(model=self.model).read(str(self.directory / BEST)).assert_consumed()
+            self.watch.end(np.bincount(self.dataset.events.items, minlength=self.dataset.rows))
         return self._counts()
 
     def _run_epoch(self, stop: StopSignal) -> dict[str, Any]:
@@ -90,7 +95,8 @@ class Fit:
 
     def _run_step(self, batch: Mapping[str, tf.Tensor]) -> None:
         progress = self.progress
-        loss = float(self.step(batch)["loss"])
+        results = self.step(batch)
+        loss = float(results["loss"])
         progress.step += 1
         if not np.isfinite(loss):
             where = self.folder.save_batch({name: values.numpy() for name, values in batch.items()})
@@ -99,6 +105,8 @@ class Fit:
                 "Cure: a smaller `train.learning_rate`, or a larger temperature, and `--restart`"
             )
         progress.loss_sum += loss
+        if self.watch:
+            self.watch.step(self._number(), loss, results["gradient_norm"])
 
     def _save_when_due(self, stop: StopSignal) -> None:
         due = time.monotonic() - self.saved >= 60 * self.config.train.checkpoint_minutes
@@ -111,10 +119,16 @@ class Fit:
             )
 
     def _end_epoch(self, record: dict[str, Any], hit: float) -> None:
+        if self.watch:
+            self.watch.epoch(self._number(), record["examples_per_second"], record.get("validation", {}))
         if self.progress.complete(record, hit):
             tf.train.Checkpoint(model=self.model).write(str(self.directory / BEST))
         self.folder.write_metrics(self.progress.records)
         self._save()
+
+    def _number(self) -> int:
+        """How many steps the run has done."""
+        return (self.progress.epoch - 1) * len(self.dataset) + self.progress.step
 
     def _save(self) -> None:
         self.checkpoints.save(self.model, self.progress, self.directory / BEST)

@@ -21,6 +21,7 @@ from pipeline.tables import VERSION as TABLES_VERSION
 from pipeline.tables import Tables
 from pipeline.train_checks import needed_jobs
 from pipeline.validation import Validation
+from pipeline.watch import watching
 from ssl_tasks.registry import make_tasks
 from ssl_tasks.task import Corpus
 from towers.keras import keras, tf
@@ -70,7 +71,8 @@ def train(config: Config) -> Artifact:
         if found:
             fit.progress = checkpoints.restore(found, fit.model, draft.dir)
         fit.folder.begin()
-        draft.counts.update(fit.run())
+        with watching(config, fit.model, resumed=found is not None) as fit.watch:
+            draft.counts.update(fit.run())
         fit.folder.end(draft.dir)
     checkpoints.discard()
     return open_artifact(path, KIND, VERSION)

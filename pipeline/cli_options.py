@@ -1,0 +1,46 @@
+"""What the sub-commands of `twotower` have in common: their options, and whether errors show a traceback."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Format(StrEnum):
+    """Formats of raw logs."""
+
+    movielens = "movielens"
+    recbole = "recbole"
+    table = "table"
+    demo = "demo"
+
+
+class Phase(StrEnum):
+    """Parts of the split that can be evaluated."""
+
+    validation = "validation"
+    test = "test"
+
+
+class Debug:
+    """Whether errors show their traceback; set by the --debug option of any sub-command."""
+
+    on = False
+
+    @classmethod
+    def set(cls, value: bool) -> None:
+        cls.on = cls.on or value
+
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", metavar="YAML", help="The experiment; holds what differs from the defaults."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one setting, e.g. train.seed=3. May be repeated."),
+]
+DebugOption = Annotated[
+    bool, typer.Option("--debug", callback=Debug.set, help="Show the traceback of an error.", is_eager=True)
+]
