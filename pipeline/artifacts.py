@@ -135,15 +135,15 @@ class Draft:
     counts: dict[str, Any] = field(default_factory=dict)
 
 
-def open_artifact(path: Location | str, kind: str, version: int) -> Artifact:
-    """Open the artefact at `path`.
+def open_artifact(path: Location | str, kind: str, version: int, older: tuple[int, ...] = ()) -> Artifact:
+    """Open the artefact at `path`, of this version or one of the `older` ones that the caller reads too.
 
     Raises ArtifactError when it is missing, foreign or truncated, StorageError when the store cannot be reached.
     """
     path = storage.locate(path)
     manifest = manifests.read(path, kind)
     spec = manifest["spec"]
-    if (spec["kind"], spec["version"]) != (kind, version):
+    if spec["kind"] != kind or spec["version"] not in (version, *older):
         raise ArtifactError(
             f"{path} is {spec['kind']!r} version {spec['version']}, but this code reads "
             f"{kind!r} version {version}. Cure: run its stage again with this code"

@@ -240,10 +240,15 @@ class EvaluateConfig(Section):
 class ExportConfig(Section):
     """The bundle and its index."""
 
-    index: str = "Flat"
-    """A FAISS factory string."""
+    index: str = "auto"
+    """A FAISS factory string, or `auto`: exact up to 100,000 items, inverted lists beyond (docs/serving.md)."""
+    shard_items: PositiveInt = 20_000_000
+    """Items of one index file at most; a larger catalogue is cut into several, which are searched one after another."""
+    gpu: bool = False
+    """Train and fill the index on all GPUs; needs a FAISS that was built for them. The server searches on the CPU."""
     recall_at: PositiveInt = 500
     recall_target: float = Field(default=0.99, gt=0.0, le=1.0)
+    """nprobe or efSearch is raised until so many of the `recall_at` best items are found; else nothing is published."""
     catalogue: Literal["trained", "all"] = "all"
     """Index the items seen in training, or every item of the catalogue (cold ones by their fields)."""
 

@@ -5,14 +5,14 @@ does, requests are encoded as in training, and the index reaches `export.recall_
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import faiss
 import numpy as np
 
-from pipeline import export_index
+from pipeline import export_index, export_plot, export_recall
 from pipeline.artifacts import Artifact, Draft, Spec, create, current, open_artifact
 from pipeline.catalogue import FieldTable, Vocabularies, user_table
 from pipeline.config import Config, ExportConfig
@@ -90,8 +90,6 @@ def publish(path: Location, spec: Spec, sources: Sources, settings: ExportConfig
 def _write(draft: Draft, sources: Sources, settings: ExportConfig) -> None:
     model, directory = sources.model, draft.dir
     indices, vectors = item_vectors(sources, settings)
-    np.save(directory / "item_indices.npy", indices)
-    np.save(directory / "vectors.npy", vectors)
     write_items(sources.tables, sources.vocabularies, directory)
     every_event = Histories.of(sources.sequences, sources.vocabularies.users.size)
     write_users(sources.tables, sources.vocabularies, every_event, directory)
@@ -100,15 +98,12 @@ def _write(draft: Draft, sources: Sources, settings: ExportConfig) -> None:
     spec = model.user_input_spec()
     tensors = save_tower(model.user_tower, spec, directory)
     parity = check_parity(model.user_tower, queries.inputs, tensors, directory)
-
-    index = export_index.build(vectors, settings.index)
-    user_vectors = model.user_vectors(queries.inputs)
-    recall = export_index.tune(index, vectors, user_vectors, settings.recall_at, settings.recall_target)
-    export_index.check(recall, settings.recall_target, settings.index)
-    faiss.write_index(index, str(directory / "index.faiss"))
+    np.save(directory / "item_rows.npy", _rows(indices, sources.vocabularies.items.size))
+    index = _write_index(indices, vectors, user_vectors(model, queries.inputs), settings, directory)
 
     fields = user_fields(sources.vocabularies, sources.tables, spec, directory)
-    _write_json(directory / "bundle.json", {"history_length": spec["history"][0], "tensors": tensors, "fields": fields})
+    bundle = {"history_length": spec["history"][0], "tensors": tensors, "fields": fields, "index": index.settings}
+    _write_json(directory / "bundle.json", bundle)
     goldens = golden_queries(sources, every_event, queries.users[:GOLDENS], indices, vectors)
     _write_json(directory / "golden.json", goldens)
     check_encoding(Bundle.read(lambda name: directory / name), queries)
@@ -118,10 +113,55 @@ def _write(draft: Draft, sources: Sources, settings: ExportConfig) -> None:
         "indexed_items": len(indices),
         "users": sources.vocabularies.users.size - 1,
         "dimension": vectors.shape[1],
-        "index": settings.index,
-        "recall": {**asdict(recall), "target": settings.recall_target},
+        "index": index.name,
+        "recall": index.recall,
         "parity": parity,
     }
+
+
+@dataclass(frozen=True)
+class WrittenIndex:
+    """name: the factory string. settings: what the server needs to search it. recall: what was measured of it."""
+
+    name: str
+    settings: dict[str, Any]
+    recall: dict[str, Any]
+
+
+def _write_index(
+    indices: np.ndarray, vectors: np.ndarray, queries: np.ndarray, settings: ExportConfig, directory: Path
+) -> WrittenIndex:
+    """Build the index, tune it with queries [Q, K, D], and write it. Raises ArtifactError under the recall target."""
+    norms = np.linalg.norm(vectors, axis=1)
+    for name, array in (("item_indices", indices), ("vectors", vectors), ("norms", norms)):
+        np.save(directory / f"{name}.npy", array)
+    shards = export_index.build(vectors, settings)
+    name = export_index.factory(settings.index, int(shards[0][0].ntotal))
+    trial = export_recall.Trial(shards, vectors, norms, queries, settings.recall_at)
+    tuned = export_recall.tune(trial, name, settings.recall_target)
+    export_recall.check(tuned)
+    _write_json(directory / "index_curve.json", tuned.as_json())
+    export_plot.draw(tuned, directory / "index_curve.png")
+    (directory / "index").mkdir()
+    files = [(f"index/{number}.faiss", start) for number, (_, start) in enumerate(shards)]
+    for (file, _), (index, _) in zip(files, shards, strict=True):
+        faiss.write_index(index, str(directory / file))
+    search = {"shards": files, "depth": tuned.depth, "refine": tuned.refine, "tuned_for": tuned.k}
+    measured = {key: getattr(tuned, key) for key in ("k", "queries", "depth", "refine", "target")}
+    return WrittenIndex(name, search, {"value": tuned.recall, **measured})
+
+
+def _rows(indices: np.ndarray, size: int) -> np.ndarray:
+    """int32 [size]: the row of each item index, -1 where it is not indexed."""
+    rows = np.full(size, -1, dtype=np.int32)
+    rows[indices] = np.arange(len(indices), dtype=np.int32)
+    return rows
+
+
+def user_vectors(model: Model, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    """float32 [Q, K, D]; K = 1 of a tower with one vector a user."""
+    vectors = model.user_vectors(inputs)
+    return vectors if vectors.ndim == 3 else vectors[:, np.newaxis]  # (Q, D) -> (Q, 1, D)
 
 
 def item_vectors(sources: Sources, settings: ExportConfig) -> tuple[np.ndarray, np.ndarray]:
@@ -181,7 +221,7 @@ def golden_queries(
 ) -> list[dict[str, Any]]:
     """What Keras and an exact scan answer for some users, for every reader of the bundle to compare with."""
     inputs = tower_inputs(sources, users, [histories.of_user(user) for user in users])
-    scores = sources.model.user_vectors(inputs) @ vectors.T
+    scores = (user_vectors(sources.model, inputs) @ vectors.T).max(axis=1)  # (G, K, N) -> (G, N)
     best = np.argsort(-scores, axis=1, kind="stable")[:, :GOLDEN_K]
     vocabularies = sources.vocabularies
     return [

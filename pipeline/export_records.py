@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.catalogue import Vocabularies, titles
 from pipeline.sequences import UserSequences
 from pipeline.tables import FieldSchema, Tables
 from pipeline.vocabulary import Vocabulary
+from serving.ids import Ids
 from serving.records import FIELD
 
 
@@ -42,26 +42,41 @@ class Histories:
 
 
 def write_items(tables: Tables, vocabularies: Vocabularies, directory: Path) -> None:
-    """Write items.parquet: item_id, title, count and the raw fields, one row per item of the vocabulary."""
+    """Write items.arrow: item_id, title, count and the raw fields, one row per item of the vocabulary; and its ids."""
     columns = {
-        "item_id": vocabularies.items.values,
-        "title": pa.array(titles(tables, vocabularies)[1:], pa.string()),
+        "item_id": vocabularies.items.values.cast(pa.large_string()),
+        "title": pa.array(titles(tables, vocabularies)[1:], pa.large_string()),
         "count": pa.array(vocabularies.items.counts, pa.int64()),
         **_fields(tables.items(), "item_id", tables.schema.item_fields, vocabularies.items),
     }
-    pq.write_table(pa.table(columns), directory / "items.parquet")
+    _write(columns, directory / "items.arrow")
+    _write_ids(columns["item_id"], "item", directory)
 
 
 def write_users(tables: Tables, vocabularies: Vocabularies, histories: Histories, directory: Path) -> None:
-    """Write users.parquet and the histories, one row per user of the vocabulary."""
+    """Write users.arrow, the ids and the histories, one row per user of the vocabulary."""
     columns = {
-        "user_id": vocabularies.users.values,
+        "user_id": vocabularies.users.values.cast(pa.large_string()),
         "count": pa.array(vocabularies.users.counts, pa.int64()),
         **_fields(tables.users(), "user_id", tables.schema.user_fields, vocabularies.users),
     }
-    pq.write_table(pa.table(columns), directory / "users.parquet")
+    _write(columns, directory / "users.arrow")
+    _write_ids(columns["user_id"], "user", directory)
     np.save(directory / "history_offsets.npy", histories.offsets.astype(np.int64))
     np.save(directory / "history_items.npy", histories.items.astype(np.int32))
+
+
+def _write(columns: Mapping[str, pa.Array], path: Path) -> None:
+    """As one batch, uncompressed: what can be mapped as it is."""
+    batch = pa.record_batch(dict(columns))
+    with pa.ipc.new_file(str(path), batch.schema) as writer:
+        writer.write_batch(batch)
+
+
+def _write_ids(values: pa.Array, side: str, directory: Path) -> None:
+    ids = Ids.of(values)
+    np.save(directory / f"{side}_hashes.npy", ids.hashes)
+    np.save(directory / f"{side}_order.npy", ids.order)
 
 
 def user_fields(
@@ -91,14 +106,22 @@ def user_fields(
 
 def _fields(
     table: pa.Table, id_name: str, fields: Sequence[FieldSchema], vocabulary: Vocabulary
-) -> dict[str, pa.ChunkedArray]:
+) -> dict[str, pa.Array]:
     """The raw field columns in vocabulary order; null where the table has no row. NaN becomes null."""
     rows = pc.index_in(vocabulary.values, value_set=table[id_name].combine_chunks())
-    columns = {}
-    for field in fields:
-        if field.kind != "title":
-            column = table[field.name].take(rows)
-            if field.kind == "numeric":
-                column = pc.if_else(pc.is_nan(column), pa.scalar(None, pa.float64()), column)
-            columns[FIELD + field.name] = column
-    return columns
+    return {
+        FIELD + field.name: _field(table[field.name].combine_chunks().take(rows), field)
+        for field in fields
+        if field.kind != "title"
+    }
+
+
+def _field(values: pa.Array, field: FieldSchema) -> pa.Array:
+    """As the bundle keeps it: strings once each, in a dictionary, which filters look their values up in."""
+    if field.kind == "numeric":
+        return pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
+    if field.kind == "categorical":
+        return values.dictionary_encode()
+    lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy()
+    offsets = pa.array(np.concatenate(([0], np.cumsum(lengths))), pa.int32())
+    return pa.ListArray.from_arrays(offsets, values.flatten().dictionary_encode(), mask=values.is_null())

@@ -81,7 +81,8 @@ class AllowedRows:
     """
 
     def __init__(self, columns: Mapping[str, pa.Array], items: np.ndarray, capacity: int = CAPACITY) -> None:
-        self._columns = {name: make_column(values) for name, values in columns.items()}
+        self._values = columns
+        self._columns: dict[str, Column] = {}
         self._items, self._size = items, len(items)
         self._capacity, self._bytes = capacity, 0
         self._kept: OrderedDict[Filter, Allowed] = OrderedDict()
@@ -109,9 +110,9 @@ class AllowedRows:
         if isinstance(condition, And | Or):
             join = np.bitwise_and if isinstance(condition, And) else np.bitwise_or
             return join.reduce([self(part).bits for part in condition.parts])
-        column = self._columns[condition.field]
-        matches = column(condition)
-        return self._pack(matches[self._items])
+        if condition.field not in self._columns:  # most fields are never asked for
+            self._columns[condition.field] = make_column(self._values[condition.field])
+        return self._pack(self._columns[condition.field](condition)[self._items])
 
     def _pack(self, mask: np.ndarray) -> np.ndarray:
         return np.packbits(mask, bitorder="little")

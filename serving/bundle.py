@@ -1,23 +1,26 @@
 """A bundle: everything one server needs to answer requests, written by pipeline/export.py as one artefact.
 
-bundle.json              the tower's inputs, the user fields, the index's search settings
+bundle.json              the tower's inputs, the user fields, the index and its search settings
 user_tower/              SavedModel, for whoever serves with TensorFlow
 user_tower.tflite        the same tower for LiteRT, which this package runs
-index.faiss              FAISS index over the rows of vectors.npy, inner product
-vectors.npy              float32 [N, D], for exact scans
+index/<n>.faiss          FAISS indexes over consecutive rows of vectors.npy, inner product
+vectors.npy              float32 [N, D], for exact scans; norms.npy float32 [N], their lengths
 item_indices.npy         int32 [N], the item index of each row
-items.parquet            item_id, title, count (train events), field.<name>; row i is item index i + 1
-users.parquet            user_id, count, field.<name>; row i is user index i + 1
+item_rows.npy            int32 [R + 1], the row of each item index, -1 where not indexed
+items.arrow              item_id, title, count (train events), field.<name> (raw); row i is item index i + 1
+item_hashes.npy          uint32 [R], the CRC-32 of the ids, ascending; item_order.npy int32 [R], the row of each
+users.arrow              user_id, count, field.<name>; row i is user index i + 1
+user_hashes.npy          and user_order.npy, as of the items
 history_offsets.npy      int64 [U + 1], and history_items.npy int32: each user's items in all of the log, oldest first
 vocabulary/<n>.parquet   values of the n-th categorical or multi user field
 golden.json              users, their inputs, and their exact best items
+index_curve.json         recall and latency of each depth of search that was tried; index_curve.png its plot
+
+Version 1 is read by serving/bundle_v1.py.
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import faiss
@@ -28,13 +31,16 @@ from pipeline.artifacts import Artifact, open_artifact
 from pipeline.errors import ArtifactError
 from pipeline.storage import Location
 from pipeline.vocabulary import Vocabulary
+from serving import bundle_v1
 from serving.encoder import UserEncoder, UserField
 from serving.index import ItemIndex
-from serving.records import Items, Users
+from serving.records import Items, Locate, Users, map_array
 from serving.shard import Shard
 from serving.tower import UserTower
 
-KIND, VERSION = "bundle", 1
+KIND, VERSION = "bundle", 2
+OLDER = (1,)
+"""Versions that are read too."""
 GOLDEN_TOLERANCE = 1e-4
 
 
@@ -50,9 +56,9 @@ class Golden:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle in memory; large arrays stay mapped to their files.
+    """A bundle in memory; what grows with the catalogue or the users stays mapped to its files.
 
-    item_indices: int32 [N], index row -> item index. rows: int64 [R], item index -> index row, -1 where not indexed.
+    item_indices: int32 [N], index row -> item index. rows: int [R + 1], item index -> index row, -1 where not indexed.
     """
 
     tower: UserTower
@@ -71,36 +77,37 @@ class Bundle:
 
         Raises ArtifactError when the bundle is missing, of another version, truncated, altered, or answers wrongly.
         """
-        artifact = open_artifact(path, KIND, VERSION)
+        artifact = open_artifact(path, KIND, VERSION, OLDER)
         artifact.verify()
-        bundle = cls.read(artifact.file, artifact)
+        bundle = cls.read(artifact.file, artifact.manifest["spec"]["version"], artifact)
         bundle.check_goldens()
         return bundle
 
     @classmethod
-    def read(cls, file: Callable[[str], Path], artifact: Artifact | None = None) -> "Bundle":
-        """Read the files that `file` locates, unverified."""
+    def read(cls, file: Locate, version: int = VERSION, artifact: Artifact | None = None) -> "Bundle":
+        """Read the files of a bundle, unverified."""
         settings = json.loads(file("bundle.json").read_text(encoding="utf-8"))
-        item_indices = np.load(file("item_indices.npy"))
-        items = Items.read(file("items.parquet"))
-        rows = np.full(items.vocabulary.size, -1, dtype=np.int64)
-        rows[item_indices] = np.arange(len(item_indices))
+        if version == VERSION:
+            items, users, index = Items.read(file), Users.read(file), _index(settings["index"], file)
+            item_rows = map_array(file("item_rows.npy"))
+        else:
+            items, users, index, item_rows = bundle_v1.read(file)
         return cls(
             tower=UserTower(file("user_tower.tflite"), settings["tensors"]),
             encoder=UserEncoder(settings["history_length"], tuple(_user_field(f, file) for f in settings["fields"])),
-            index=_index(file),
-            item_indices=item_indices,
-            rows=rows,
+            index=index,
+            item_indices=map_array(file("item_indices.npy")),
+            rows=item_rows,
             items=items,
-            users=Users.read(file("users.parquet"), file("history_offsets.npy"), file("history_items.npy")),
+            users=users,
             goldens=[Golden(**g) for g in json.loads(file("golden.json").read_text(encoding="utf-8"))],
             artifact=artifact,
         )
 
-    @cached_property
+    @property
     def complete(self) -> bool:
         """Whether every item is indexed."""
-        return len(self.index) == len(self.items.titles)
+        return len(self.index) == len(self.items)
 
     def check_goldens(self) -> None:
         """Answer every golden query. Raises ArtifactError naming the user whose inputs or scores came out different."""
@@ -119,13 +126,17 @@ class Bundle:
         return {field.name: features[field.name] for field in self.encoder.fields}
 
 
-def _index(file: Callable[[str], Path]) -> ItemIndex:
-    vectors = np.load(file("vectors.npy"), mmap_mode="r")
-    index = faiss.read_index(str(file("index.faiss")), faiss.IO_FLAG_MMAP_IFC)
-    return ItemIndex([Shard(index)], vectors, np.linalg.norm(vectors, axis=1), refine=1.0)
+def _index(settings: dict[str, Any], file: Locate) -> ItemIndex:
+    """Map the index; see pipeline/export_index.py for its settings."""
+    shards = [
+        Shard(faiss.read_index(str(file(name)), faiss.IO_FLAG_MMAP_IFC), start, settings["depth"])
+        for name, start in settings["shards"]
+    ]
+    vectors, norms = map_array(file("vectors.npy")), map_array(file("norms.npy"))
+    return ItemIndex(shards, vectors, norms, settings["tuned_for"], settings["refine"])
 
 
-def _user_field(settings: dict[str, Any], file: Callable[[str], Path]) -> UserField:
+def _user_field(settings: dict[str, Any], file: Locate) -> UserField:
     values = settings["vocabulary"]
     return UserField(
         name=settings["name"],

@@ -1,5 +1,6 @@
 """Top-K of the item vectors: a FAISS index, and an exact scan where the index would come back short."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -87,7 +88,7 @@ class ItemIndex:
         task = self._task(k, excluded, allowed)
         if self._narrowed(task, len(queries)):
             return self._exact(queries, task)
-        scores, rows = self._ask(queries, task.fetched, self._deeper(task), task.allowed)
+        ((scores, rows),) = self.ask(queries[np.newaxis], task.fetched, self._deeper(task), task.allowed)
         return self._finish(queries, scores, rows, task)
 
     def search_many(self, queries: np.ndarray, ks: Sequence[int], excluded: Sequence[np.ndarray]) -> list[Found]:
@@ -102,11 +103,8 @@ class ItemIndex:
                 together.append(i)
         for group in _alike(together, [task.fetched for task in tasks]):
             n, deeper = max(tasks[i].fetched for i in group), max(self._deeper(tasks[i]) for i in group)
-            flat = queries[group].reshape(-1, queries.shape[-1])  # (G, K, D) -> (G*K, D)
-            scores, rows = self._ask(flat, n, deeper, None)
-            shape = (len(group), queries.shape[1], scores.shape[1])
-            for i, s, r in zip(group, scores.reshape(shape), rows.reshape(shape), strict=True):  # (G*K, n) -> (G, K, n)
-                found[i] = self._finish(queries[i], s, r, tasks[i])
+            for i, (scores, rows) in zip(group, self.ask(queries[group], n, deeper), strict=True):
+                found[i] = self._finish(queries[i], scores, rows, tasks[i])
         return [found[i] for i in range(len(tasks))]
 
     def scan(self, queries: np.ndarray, k: int, excluded: np.ndarray = NONE, allowed: Allowed | None = None) -> Found:
@@ -152,29 +150,38 @@ class ItemIndex:
         deeper = max(1.0, task.wanted / self._tuned_for)
         return deeper if task.allowed is None else deeper * (1.0 + WIDEN * (1.0 / task.allowed.share - 1.0))
 
-    def _ask(
-        self, queries: np.ndarray, n: int, deeper: float, allowed: Allowed | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Scores float32 and rows int64 [Q, S * n'] of all S shards, each one's best first, -1 where none was found."""
-        n = min(len(self), int(np.ceil(n * max(1.0, self._refine))))
-        bits = None if allowed is None else allowed.bits
-        if len(self.shards) == 1:
-            return self.shards[0].search(queries, n, deeper, bits)
-        found = [shard.search(queries, min(n, shard.size), deeper, bits) for shard in self.shards]
-        scores, rows = zip(*found, strict=True)
-        return np.concatenate(scores, axis=1), np.concatenate(rows, axis=1)
+    def ask(
+        self, queries: np.ndarray, n: int, deeper: float = 1.0, allowed: Allowed | None = None
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """What the index alone finds for B users, queries float32 [B, K, D], when asked for n rows (more to refine).
 
-    def _finish(self, queries: np.ndarray, scores: np.ndarray, rows: np.ndarray, task: Task) -> Found:
-        """What the shards found for the K queries of one user, [K, n] -> the task's answer."""
+        Returns: for each user scores float32 and rows int64 [K, m], of each shard the best first, -1 for nothing.
+        """
+        n = min(len(self), math.ceil(n * max(1.0, self._refine)))
+        bits = None if allowed is None else allowed.bits
+        users, interests, dimension = queries.shape
+        flat = queries.reshape(-1, dimension)  # (B, K, D) -> (B*K, D)
+        found = [shard.search(flat, min(n, shard.size), deeper, bits) for shard in self.shards]
+        scores, rows = found[0] if len(found) == 1 else map(np.hstack, zip(*found, strict=True))
+        shape = users, interests, scores.shape[1]
+        return list(zip(scores.reshape(shape), rows.reshape(shape), strict=True))  # (B*K, m) -> (B, K, m)
+
+    def merge(self, queries: np.ndarray, scores: np.ndarray, rows: np.ndarray) -> Found:
+        """What `ask` found for one user, [K, m] -> each row once, best first; -1 may be among the rows."""
         if len(queries) > 1 or self._refine:
             best = np.unique(rows)
             best = best[best >= 0]
             exact = _highest(self.vectors[best], queries)
         else:
             best, exact = rows[0], scores[0]
-        if len(queries) > 1 or self._refine or len(self.shards) > 1:
-            order = np.argsort(-exact, kind="stable")
-            best, exact = best[order], exact[order]
+            if len(self.shards) == 1:
+                return Found(best, exact)
+        order = np.argsort(-exact, kind="stable")
+        return Found(best[order], exact[order])
+
+    def _finish(self, queries: np.ndarray, scores: np.ndarray, rows: np.ndarray, task: Task) -> Found:
+        found = self.merge(queries, scores, rows)
+        best, exact = found.rows, found.scores
         kept = keep(best, task.excluded)
         if kept is not None:
             best, exact = best[kept], exact[kept]

@@ -1,6 +1,6 @@
-"""What a bundle knows of its items and users: ids, titles, field values, histories."""
+"""What a bundle knows of its items and users: ids, titles, field values, histories; all of it mapped, not read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,37 +8,56 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.errors import RequestError, nearest
-from pipeline.vocabulary import Vocabulary
 from serving.allowed import kind_of
 from serving.errors import NotFoundError
 from serving.filters import Kind
+from serving.ids import Ids
 
 FIELD = "field."
 """Prefix of a field's column, so that no field name can collide with the other columns."""
+Locate = Callable[[str], Path]
+"""The name of a file in a bundle -> where it is."""
 
 
-def read_fields(table: pa.Table) -> dict[str, pa.Array]:
-    """The field columns of a records table, by field name."""
-    names = [name for name in table.column_names if name.startswith(FIELD)]
-    return {name.removeprefix(FIELD): table[name].combine_chunks() for name in names}
+def read_columns(path: Path) -> dict[str, pa.Array]:
+    """The columns of an Arrow file of one batch, mapped into memory."""
+    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    return {name: table[name].chunk(0) for name in table.column_names}
+
+
+def map_array(path: Path) -> np.ndarray:
+    """A .npy file mapped into memory. A plain array, for NumPy is slow with its own kind of mapped ones."""
+    return np.asarray(np.load(path, mmap_mode="r"))
+
+
+def fields_of(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
+    """The field columns of a records file, by field name."""
+    return {name.removeprefix(FIELD): values for name, values in columns.items() if name.startswith(FIELD)}
 
 
 @dataclass(frozen=True)
 class Items:
-    """The items in index order. `titles` holds "" where there is none; `fields` holds raw values."""
+    """The items in index order. `titles` holds "" where there is none; `fields` holds raw values.
 
-    vocabulary: Vocabulary
+    counts: int64 [R], the train events of each.
+    """
+
+    ids: Ids
     titles: pa.Array
+    counts: np.ndarray
     fields: dict[str, pa.Array]
 
     @classmethod
-    def read(cls, path: Path) -> "Items":
-        """Read items.parquet: item_id, title, count and the field columns, one row per item, index 1 first."""
-        table = pq.read_table(path)
-        return cls(_vocabulary(table, "item_id"), table["title"].combine_chunks(), read_fields(table))
+    def read(cls, file: Locate) -> "Items":
+        """Map the files of the items."""
+        columns = read_columns(file("items.arrow"))
+        ids = Ids(columns["item_id"], map_array(file("item_hashes.npy")), map_array(file("item_order.npy")))
+        return cls(ids, columns["title"], columns["count"].to_numpy(), fields_of(columns))
+
+    def __len__(self) -> int:
+        return len(self.titles)
 
     @cached_property
     def kinds(self) -> dict[str, Kind]:
@@ -47,16 +66,20 @@ class Items:
 
     def index(self, item_id: str) -> int:
         """Raises NotFoundError when the item is unknown."""
-        index = self.vocabulary.index(item_id)
+        index = self.ids.index(item_id)
         if index == 0:
             raise NotFoundError(f"item {item_id!r} is not in this bundle")
         return index
 
     def split(self, item_ids: Sequence[str]) -> tuple[np.ndarray, list[str]]:
         """Ids [n] -> the indices int32 of the known ones in order, and the unknown ones."""
-        indices = [self.vocabulary.index(item_id) for item_id in item_ids]
-        unknown = [item_id for item_id, index in zip(item_ids, indices, strict=True) if index == 0]
-        return np.array([index for index in indices if index], dtype=np.int32), unknown
+        if not item_ids:
+            return np.empty(0, np.int32), []
+        indices = self.ids.encode(item_ids)
+        if indices.all():
+            return indices, []
+        unknown = [item_id for item_id, index in zip(item_ids, indices.tolist(), strict=True) if index == 0]
+        return indices[indices > 0], unknown
 
     def check_fields(self, names: Sequence[str]) -> None:
         """Raises RequestError naming the first that is no field of the items."""
@@ -68,7 +91,7 @@ class Items:
     def describe(self, indices: np.ndarray, fields: Sequence[str] = ()) -> list[dict[str, Any]]:
         """Indices [n] -> for each item its id, title (None without one) and, when asked, the named fields."""
         rows = pa.array(np.asarray(indices, dtype=np.int64) - 1)
-        ids = self.vocabulary.values.take(rows).to_pylist()
+        ids = self.ids.values.take(rows).to_pylist()
         titles = self.titles.take(rows).to_pylist()
         records = [{"item_id": i, "title": title or None} for i, title in zip(ids, titles, strict=True)]
         if fields:
@@ -86,33 +109,37 @@ class Users:
     items[offsets[u - 1] : offsets[u]].
     """
 
-    vocabulary: Vocabulary
+    ids: Ids
     fields: dict[str, pa.Array]
     offsets: np.ndarray
     items: np.ndarray
 
     @classmethod
-    def read(cls, path: Path, offsets: Path, items: Path) -> "Users":
-        """Read users.parquet: user_id, count and the field columns, one row per user; and map the histories."""
-        table = pq.read_table(path)
-        histories = np.load(offsets, mmap_mode="r"), np.load(items, mmap_mode="r")
-        return cls(_vocabulary(table, "user_id"), read_fields(table), *histories)
+    def read(cls, file: Locate) -> "Users":
+        """Map the files of the users."""
+        columns = read_columns(file("users.arrow"))
+        ids = Ids(columns["user_id"], map_array(file("user_hashes.npy")), map_array(file("user_order.npy")))
+        return cls(ids, fields_of(columns), *read_histories(file))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
 
     def index(self, user_id: str) -> int:
         """Raises NotFoundError when the user is unknown."""
-        index = self.vocabulary.index(user_id)
+        index = self.ids.index(user_id)
         if index == 0:
             raise NotFoundError(f"user {user_id!r} is not in this bundle. Cure: give `history` or `features`")
         return index
 
     def history(self, index: int) -> np.ndarray:
         """int32 [n], the user's known items, oldest first."""
-        return np.asarray(self.items[self.offsets[index - 1] : self.offsets[index]])
+        return self.items[self.offsets[index - 1] : self.offsets[index]]
 
     def features(self, index: int) -> dict[str, Any]:
         """The user's raw field values."""
         return {name: column[index - 1].as_py() for name, column in self.fields.items()}
 
 
-def _vocabulary(table: pa.Table, column: str) -> Vocabulary:
-    return Vocabulary(table[column].combine_chunks().cast(pa.string()), table["count"].to_numpy())
+def read_histories(file: Locate) -> tuple[np.ndarray, np.ndarray]:
+    """The offsets and items of `Users`, mapped."""
+    return map_array(file("history_offsets.npy")), map_array(file("history_items.npy"))

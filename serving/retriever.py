@@ -121,7 +121,7 @@ class Retriever:
         items = self.bundle.items
         index = items.index(item_id)
         (record,) = items.describe(np.array([index]), list(items.fields))
-        count = int(items.vocabulary.counts[index - 1])
+        count = int(items.counts[index - 1])
         return {"fields": {}, **record, "train_events": count, "indexed": bool(self.bundle.rows[index] >= 0)}
 
     def user(self, user_id: str, recent: int = 20) -> dict[str, Any]:
@@ -140,9 +140,9 @@ class Retriever:
         """What the bundle is, for people and monitors."""
         bundle = self.bundle
         described: dict[str, Any] = {
-            "items": len(bundle.items.titles),
+            "items": len(bundle.items),
             "indexed_items": len(bundle.index),
-            "users": len(bundle.users.offsets) - 1,
+            "users": len(bundle.users),
             "history_length": bundle.encoder.history_length,
             "user_features": {f.name: f.kind for f in bundle.encoder.fields},
             "item_fields": list(bundle.items.fields),
@@ -184,7 +184,7 @@ class Retriever:
                 raise RequestError("give `user_id`, `history` or `features`")
             return 0
         if described:
-            return self.bundle.users.vocabulary.index(query.user_id)
+            return self.bundle.users.ids.index(query.user_id)
         return self.bundle.users.index(query.user_id)
 
     def _rows(self, items: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from pipeline.export import Sources, publish
 from pipeline.sequences import SCHEMA, UserSequences
 from pipeline.tables import EVENTS, FieldSchema, Schema, Tables
 from pipeline.vocabulary import Vocabulary
-from serving.bundle import Bundle
+from serving.bundle import KIND, VERSION, Bundle
 from serving.retriever import Retriever
 from towers.keras import keras
 from towers.two_tower import TwoTower
@@ -149,7 +149,7 @@ def sources(workdir: Path) -> Sources:
 def make_bundle(workdir: Path, name: str = "default", **export: object) -> Artifact:
     """Publish a bundle under `workdir`."""
     settings = config(workdir, name, **export)
-    return publish(settings.bundle_dir, Spec("bundle", 1), sources(workdir), settings.export)
+    return publish(settings.bundle_dir, Spec(KIND, VERSION), sources(workdir), settings.export)
 
 
 def make_retriever(workdir: Path, name: str, **export: object) -> Retriever:

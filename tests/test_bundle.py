@@ -10,26 +10,38 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
-from serving_fixture import ITEMS, ROOT, USERS
+from serving_fixture import ITEMS, ROOT, TRAINED, USERS
 
 from pipeline.errors import ArtifactError
-from serving.bundle import Bundle
+from serving.bundle import VERSION, Bundle
+from serving.filters import parse_filter
+from serving.retriever import Query, Retriever
 
 FILES = [
     "bundle.json",
     "golden.json",
     "history_items.npy",
     "history_offsets.npy",
-    "index.faiss",
+    "index/0.faiss",
+    "index_curve.json",
+    "index_curve.png",
+    "item_hashes.npy",
     "item_indices.npy",
-    "items.parquet",
+    "item_order.npy",
+    "item_rows.npy",
+    "items.arrow",
+    "norms.npy",
+    "user_hashes.npy",
+    "user_order.npy",
     "user_tower.tflite",
     "user_tower/saved_model.pb",
-    "users.parquet",
+    "users.arrow",
     "vectors.npy",
     "vocabulary/0.parquet",
 ]
+VERSIONS = sorted((Path(__file__).parent / "bundles").glob("v*.zip"))
 
 
 @pytest.fixture
@@ -45,15 +57,58 @@ def file_in(bundle: Path, name: str) -> Path:
 
 def test_opened_bundle_holds_what_was_exported(bundle_path: Path) -> None:
     bundle = Bundle.open(bundle_path)
-    assert len(bundle.index) == len(bundle.item_indices) == len(bundle.items.titles) == ITEMS
-    assert len(bundle.users.offsets) == USERS + 1
+    assert len(bundle.index) == len(bundle.item_indices) == len(bundle.items) == ITEMS
+    assert len(bundle.users) == USERS
     assert [bundle.rows[i] for i in bundle.item_indices] == list(range(ITEMS))
 
 
-def test_large_arrays_stay_on_disk(bundle_path: Path) -> None:
+def test_what_grows_with_items_or_users_stays_on_disk(bundle_path: Path) -> None:
+    allocated = pa.total_allocated_bytes()
     bundle = Bundle.open(bundle_path)
-    assert isinstance(bundle.users.items, np.memmap)
+    tables = [bundle.items.ids.hashes, bundle.items.ids.order, bundle.users.ids.hashes, bundle.users.ids.order]
+    for array in [*tables, bundle.users.items, bundle.users.offsets, bundle.rows, bundle.item_indices]:
+        assert isinstance(array.base, np.memmap)
     assert isinstance(bundle.index.vectors.base, np.memmap)
+    assert pa.total_allocated_bytes() - allocated < 1000  # the strings are not copied
+
+
+def test_files_are_all_of_the_bundle(bundle_path: Path) -> None:
+    assert {name for name in FILES if not file_in(bundle_path, name).is_file()} == set()
+    written = {str(path.relative_to(next(bundle_path.glob("run=*")))) for path in bundle_path.rglob("run=*/**/*")}
+    rest = {name for name in written if not name.startswith(("user_tower/", "vocabulary/"))}
+    assert {name for name in rest if "." in name} <= set(FILES)
+
+
+@pytest.mark.parametrize("archive", VERSIONS, ids=lambda path: path.stem)
+def test_bundles_of_every_version_stay_readable(archive: Path, tmp_path: Path) -> None:
+    shutil.unpack_archive(archive, tmp_path)
+    bundle = Bundle.open(tmp_path)  # answers the golden queries
+    assert f"v{bundle.artifact.manifest['spec']['version']}" == archive.stem
+    retriever = Retriever(bundle)
+    wanted = parse_filter({"field": "price", "lt": 30}, bundle.items.kinds)
+    found = retriever.recommend(Query("u3", k=5, filter=wanted))
+    assert len(found.items) == 5
+    assert retriever.item("i008") == {
+        "item_id": "i008",
+        "title": "Title 8",
+        "fields": {"category": "film", "tags": ["a", "b", "c"], "price": 7.0},
+        "train_events": TRAINED - 7,
+        "indexed": True,
+    }
+    assert retriever.user("u3")["fields"] == {"gender": "m", "age": 19.0, "interests": ["c"]}
+    assert retriever.similar("i008", 3, filter=wanted).items.tolist() == nearest(bundle, 8, range(1, 30), 3)
+
+
+def nearest(bundle: Bundle, item: int, prices: range, k: int) -> list[int]:
+    """The k items of highest cosine, among those with one of the prices (an item's price is its index less one)."""
+    vectors = bundle.index.vectors
+    scores = vectors @ vectors[item - 1] / np.linalg.norm(vectors, axis=1)
+    others = [i for i in np.argsort(-scores, kind="stable") + 1 if i - 1 in prices and (i - 1) % 10 and i != item]
+    return others[:k]
+
+
+def test_the_version_that_is_written_has_a_golden_bundle() -> None:
+    assert VERSIONS[-1].stem == f"v{VERSION}"
 
 
 def test_missing_bundle_says_so(tmp_path: Path) -> None:
@@ -123,8 +178,11 @@ FRESH = """
 import sys
 from serving import app, client
 from serving.bundle import Bundle
+from serving.filters import parse_filter
 from serving.retriever import Query, Retriever
-found = Retriever(Bundle.open(sys.argv[1])).recommend(Query("u3", k=7))
+bundle = Bundle.open(sys.argv[1])
+wanted = parse_filter({"field": "category", "eq": "film"}, bundle.items.kinds)
+found = Retriever(bundle).recommend(Query("u3", k=7, filter=wanted))
 foreign = {"tensorflow", "tf_keras", "keras", "apache_beam", "towers", "ssl_tasks", "beam_jobs"}
 print(len(found.items), sorted(foreign & {name.split(".")[0] for name in sys.modules}))
 """

@@ -9,21 +9,20 @@ import numpy as np
 import pytest
 from serving_fixture import ITEMS, TRAINED, USERS, config, history, make_bundle, sources, write_inputs
 
-from pipeline import export_index
 from pipeline.artifacts import Artifact, Spec, open_artifact
 from pipeline.config import Config, ExportConfig
-from pipeline.errors import ArtifactError, ConfigError
+from pipeline.errors import ArtifactError
 from pipeline.export import QuerySet, Sources, check_encoding, export, publish
 from pipeline.export_tower import check_parity, save_tower
 from pipeline.train import load_model, train
-from serving.bundle import Bundle
+from serving.bundle import KIND, VERSION, Bundle
 from serving.tower import UserTower
 from towers.keras import keras, tf
 
 
 @pytest.fixture(scope="module")
 def published(bundle_path: Path) -> Artifact:
-    return open_artifact(bundle_path, "bundle", 1)
+    return open_artifact(bundle_path, KIND, VERSION)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +72,7 @@ def test_counts_say_what_was_exported(published: Artifact) -> None:
         "users": USERS,
         "dimension": 8,
         "index": "Flat",
-        "recall": {"k": 50, "value": 1.0, "queries": 19, "parameter": {}, "target": 0.99},
+        "recall": {"k": 50, "value": 1.0, "queries": 19, "depth": {}, "refine": 0.0, "target": 0.99},
     }
 
 
@@ -81,7 +80,7 @@ def test_vectors_are_those_of_the_item_tower(published: Artifact, made_of: Sourc
     indices = np.load(published.file("item_indices.npy"))
     expected = made_of.model.item_vectors(indices)
     np.testing.assert_array_equal(np.load(published.file("vectors.npy")), expected)
-    stored = faiss.read_index(str(published.file("index.faiss"))).reconstruct_n(0, len(indices))
+    stored = faiss.read_index(str(published.file("index/0.faiss"))).reconstruct_n(0, len(indices))
     np.testing.assert_array_equal(stored, expected)
 
 
@@ -99,6 +98,22 @@ def test_golden_queries_are_the_exact_best_of_keras(published: Artifact, made_of
         inputs = {name: np.array([value], np.int32) for name, value in golden["inputs"].items()}
         scores = vectors @ made_of.model.user_vectors(inputs)[0]
         np.testing.assert_allclose(golden["scores"], np.sort(scores)[::-1][:10], atol=1e-5)
+
+
+def test_curve_of_the_search_is_in_the_bundle(published: Artifact) -> None:
+    curve = json.loads(published.file("index_curve.json").read_text())
+    assert curve["index"] == "Flat"
+    assert [(point["depth"], point["recall"]) for point in curve["points"]] == [({}, 1.0)]
+    assert published.file("index_curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("index", ["IVF16,Flat", "IVF8,SQ8"])
+def test_shards_are_opened_and_searched_as_tuned(serving_dir: Path, index: str) -> None:
+    artifact = make_bundle(serving_dir, "shards", index=index, shard_items=110, recall_at=10)
+    bundle = Bundle.open(artifact.path)
+    assert [shard.start for shard in bundle.index.shards] == [0, 104, 208]
+    depth = artifact.counts["recall"]["depth"]["nprobe"]
+    assert {faiss.extract_index_ivf(shard.index).nprobe for shard in bundle.index.shards} == {depth}
 
 
 def encoded_users(made_of: Sources, count: int) -> dict[str, np.ndarray]:
@@ -160,9 +175,9 @@ def test_exported_tower_that_differs_from_keras_is_refused(tmp_path: Path) -> No
 
 def test_nothing_is_published_under_the_recall_target(serving_dir: Path) -> None:
     before = make_bundle(serving_dir, "refused")
-    with pytest.raises(ArtifactError, match=r"'PQ2x2' has recall@50 .* under the target 0\.99"):
-        make_bundle(serving_dir, "refused", index="PQ2x2")
-    assert open_artifact(before.path, "bundle", 1).manifest == before.manifest
+    with pytest.raises(ArtifactError, match=r"'PQ1x1' has recall@5 .* under the target 0\.99"):
+        make_bundle(serving_dir, "refused", index="PQ1x1", recall_at=5)
+    assert open_artifact(before.path, KIND, VERSION).manifest == before.manifest
     assert [path.name for path in before.path.glob("run=*")] == [before.manifest["run"]]
     Bundle.open(before.path)
 
@@ -173,13 +188,6 @@ def test_publishing_again_replaces_the_bundle(serving_dir: Path) -> None:
     assert after.path == before.path
     assert (before.counts["indexed_items"], after.counts["indexed_items"]) == (ITEMS, TRAINED)
     assert len(Bundle.open(after.path).index) == TRAINED
-
-
-@pytest.mark.parametrize("factory", ["NoSuchIndex", "IVF4000,Flat", "IDMap,Flat"])
-def test_index_that_faiss_cannot_build_is_refused_by_name(factory: str) -> None:
-    vectors = np.random.default_rng(0).standard_normal((300, 8)).astype(np.float32)
-    with pytest.raises(ConfigError, match=rf"`export\.index`: FAISS cannot build '{factory}' over 300 items"):
-        export_index.build(vectors, factory)
 
 
 @pytest.mark.parametrize("name", ["nan", "no items"])
@@ -196,7 +204,7 @@ def test_unusable_item_vectors_are_refused(made_of: Sources, tmp_path: Path, nam
         vocabularies = dataclasses.replace(made_of.vocabularies, items=items)
         broken, message = dataclasses.replace(made_of, vocabularies=vocabularies), "no item to index"
     with pytest.raises(ArtifactError, match=message):
-        publish(tmp_path / "bundle", Spec("bundle", 1), broken, ExportConfig(catalogue="trained"))
+        publish(tmp_path / "bundle", Spec(KIND, VERSION), broken, ExportConfig(catalogue="trained"))
 
 
 def test_request_encoded_otherwise_than_in_training_is_refused(bundle_path: Path, made_of: Sources) -> None:
@@ -214,61 +222,3 @@ def test_held_out_queries_stop_before_the_test_event(made_of: Sources) -> None:
 
 def test_queries_are_drawn_alike_every_time(made_of: Sources) -> None:
     assert QuerySet.draw(made_of).users.tolist() == QuerySet.draw(made_of).users.tolist()
-
-
-def clustered(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    vectors = rng.standard_normal((1000, 8)).astype(np.float32)
-    return vectors, rng.standard_normal((60, 8)).astype(np.float32)
-
-
-def true_recall(index: faiss.Index, vectors: np.ndarray, queries: np.ndarray, k: int) -> float:
-    """Set overlap with a sort of all scores."""
-    _, found = index.search(queries, k)
-    best = np.argsort(-(queries.astype(np.float64) @ vectors.T), axis=1)[:, :k]
-    return float(np.mean([len(set(f) & set(b)) / k for f, b in zip(found.tolist(), best.tolist(), strict=True)]))
-
-
-@pytest.mark.parametrize("factory", ["IVF32,Flat", "HNSW8", "PCA4,IVF32,Flat", "PQ4x4"])
-def test_measured_recall_is_the_overlap_with_brute_force(factory: str) -> None:
-    vectors, queries = clustered()
-    index = export_index.build(vectors, factory)
-    measured = export_index.tune(index, vectors, queries, 20, 0.6)
-    assert measured.value == pytest.approx(true_recall(index, vectors, queries[1::2], 20), abs=1e-6)
-    assert (measured.k, measured.queries) == (20, 30)
-
-
-@pytest.mark.parametrize(("factory", "name"), [("IVF32,Flat", "nprobe"), ("HNSW8", "efSearch")])
-def test_search_goes_deeper_until_the_target_is_met(factory: str, name: str) -> None:
-    vectors, queries = clustered()
-    index = export_index.build(vectors, factory)
-    loose = export_index.tune(index, vectors, queries, 20, 0.5)
-    tight = export_index.tune(index, vectors, queries, 20, 0.98)
-    assert tight.parameter[name] > loose.parameter[name]
-    assert tight.value >= 0.98
-
-
-def test_search_setting_travels_with_the_index_file(tmp_path: Path) -> None:
-    vectors, queries = clustered()
-    index = export_index.build(vectors, "IVF32,Flat")
-    measured = export_index.tune(index, vectors, queries, 20, 0.98)
-    faiss.write_index(index, str(tmp_path / "index"))
-    assert faiss.read_index(str(tmp_path / "index")).nprobe == measured.parameter["nprobe"] > 1
-
-
-def test_items_tied_with_the_last_one_count_as_found() -> None:
-    vectors = np.ones((50, 4), np.float32)
-    index = export_index.build(vectors, "Flat")
-    assert export_index.tune(index, vectors, vectors[:4], 10, 0.99).value == 1.0
-
-
-def test_recall_is_of_all_items_when_k_is_beyond_them() -> None:
-    vectors, queries = clustered()
-    index = export_index.build(vectors[:30], "Flat")
-    assert export_index.tune(index, vectors[:30], queries, 500, 0.99).k == 30
-
-
-def test_faiss_threads_are_given_back() -> None:
-    before = faiss.omp_get_max_threads()
-    export_index.build(clustered()[0], "Flat")
-    assert faiss.omp_get_max_threads() == before
