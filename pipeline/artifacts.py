@@ -1,12 +1,12 @@
 """An artefact: a directory whose MANIFEST.json names one finished run of the stage that wrote it.
 
     <artefact>/MANIFEST.json        replaced atomically; the only door for readers
-    <artefact>/run=<id>/<files>     written aside, never touched after the manifest names it
+    <artefact>/run=<id>/<files>     written aside, never touched after the manifest names it; its manifest among them
     <artefact>/.lock                held while a local artefact is written
 
 A stage killed at any moment leaves at most an unnamed `run=` folder, which the next run collects; the
 manifest keeps naming the last good run. The run that was current before is kept, so that a reader that
-opened it a moment ago can finish.
+opened it a moment ago can finish, and that a bundle can be rolled back.
 
 An artefact lies in a local folder or, by URL, in an object store (pipeline/storage.py). There nobody can hold a lock
 that ends with its holder: two writers never touch each other's files, the last manifest stands, and an unnamed run
@@ -135,13 +135,16 @@ class Draft:
     counts: dict[str, Any] = field(default_factory=dict)
 
 
-def open_artifact(path: Location | str, kind: str, version: int, older: tuple[int, ...] = ()) -> Artifact:
+def open_artifact(
+    path: Location | str, kind: str, version: int, older: tuple[int, ...] = (), *, run: str | None = None
+) -> Artifact:
     """Open the artefact at `path`, of this version or one of the `older` ones that the caller reads too.
 
+    run: one of its runs that is kept, else the current one.
     Raises ArtifactError when it is missing, foreign or truncated, StorageError when the store cannot be reached.
     """
     path = storage.locate(path)
-    manifest = manifests.read(path, kind)
+    manifest = manifests.read(path if run is None else path / run, kind)
     spec = manifest["spec"]
     if spec["kind"] != kind or spec["version"] not in (version, *older):
         raise ArtifactError(
@@ -195,22 +198,51 @@ def create(path: Location | str, spec: Spec) -> Iterator[Draft]:
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "seconds": round(time.monotonic() - started, 3),
         }
+        manifests.replace(path / run, manifest)  # kept beside the files, for `roll_back`
         manifests.replace(path, manifest)
         _collect(_orphans(path, manifest))
+
+
+def roll_back(path: Location | str, kind: str, version: int, older: tuple[int, ...] = ()) -> Artifact:
+    """Let the run before be the current one, in one step. Done twice, it changes nothing.
+
+    Raises ArtifactError when there is no run before, or it is damaged, or another process is writing.
+    """
+    path = storage.locate(path)
+    now = manifests.read(path, kind)
+    if not now["previous"]:
+        raise ArtifactError(f"{path} has no run before {now['run']}: nothing was published there before it")
+    before = open_artifact(path, kind, version, older, run=now["previous"])
+    before.verify()
+    with _alone(path):
+        if manifests.current_run(path) != now["run"]:
+            raise ArtifactError(f"another run was published at {path} meanwhile. Cure: look, and decide again")
+        manifests.replace(path, {**before.manifest, "previous": now["run"]})
+    return before
 
 
 @contextmanager
 def _draft(path: Location, run: str) -> Iterator[Draft]:
     if isinstance(path, Path):
         path.mkdir(parents=True, exist_ok=True)
-        with local_disk.locked(path / local_disk.LOCK) as alone:
-            if not alone:
-                raise ArtifactError(f"{path} is being written by another process. Cure: wait for that to end")
+        with _alone(path):
             (path / run).mkdir()
             yield Draft(path / run, path / run)
     else:
         with local_disk.scratch() as staging:
             yield Draft(staging, path / run)
+
+
+@contextmanager
+def _alone(path: Location) -> Iterator[None]:
+    """Nobody else on this machine writes a local artefact meanwhile. Raises ArtifactError when somebody does."""
+    if not isinstance(path, Path):
+        yield
+        return
+    with local_disk.locked(path / local_disk.LOCK) as alone:
+        if not alone:
+            raise ArtifactError(f"{path} is being written by another process. Cure: wait for that to end")
+        yield
 
 
 def _finish(draft: Draft) -> dict[str, dict[str, Any]]:

@@ -192,7 +192,19 @@ def export(config: ConfigOption = None, settings: SetOption = None, debug: Debug
 @app.command(
     epilog="""\b
 Examples:
-  twotower serve -c configs/demo.yaml --port 8080
+  twotower rollback -c configs/demo.yaml
+
+Servers notice within a second or so, and serve it without missing a request. Done twice, it changes nothing."""
+)
+def rollback(config: ConfigOption = None, settings: SetOption = None, debug: DebugOption = False) -> None:
+    """Publish the bundle before the current one again."""
+    stages.roll_back(_load(config, settings))
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  twotower serve -c configs/demo.yaml --port 8080 --workers 4
   curl localhost:8080/docs"""
 )
 def serve(
@@ -200,12 +212,14 @@ def serve(
     settings: SetOption = None,
     host: Annotated[str | None, typer.Option(help="Overrides serve.host.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Overrides serve.port.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Overrides serve.workers.")] = None,
     debug: DebugOption = False,
 ) -> None:
-    """Serve the published bundle over HTTP."""
+    """Serve the published bundle over HTTP, and every one published after it."""
     loaded = _load(config, settings)
     loaded.serve.host = loaded.serve.host if host is None else host
     loaded.serve.port = loaded.serve.port if port is None else port
+    loaded.serve.workers = loaded.serve.workers if workers is None else workers
     stages.serve(loaded)
 
 

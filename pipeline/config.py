@@ -1,5 +1,4 @@
-"""The typed configuration and its defaults; `source` and `watch` are in pipeline/config_source.py and
-pipeline/config_watch.py.
+"""The typed configuration and its defaults; larger sections are in files of their own, pipeline/config_*.py.
 
 pipeline/config_file.py reads one from YAML.
 
@@ -12,6 +11,7 @@ from typing import Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from pipeline.config_section import Section
+from pipeline.config_serve import ServeConfig
 from pipeline.config_source import SourceConfig
 from pipeline.config_watch import WatchConfig
 from pipeline.storage import Location, locate
@@ -251,14 +251,6 @@ class ExportConfig(Section):
     """nprobe or efSearch is raised until so many of the `recall_at` best items are found; else nothing is published."""
     catalogue: Literal["trained", "all"] = "all"
     """Index the items seen in training, or every item of the catalogue (cold ones by their fields)."""
-
-
-class ServeConfig(Section):
-    """The retrieval server."""
-
-    host: str = "127.0.0.1"
-    port: int = Field(default=8000, ge=0, le=65535)
-    max_k: PositiveInt = 1000
 
 
 class Config(Section):

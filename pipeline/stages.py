@@ -75,8 +75,17 @@ def evaluate(config: Config, phase: "Phase") -> None:
     print_report(artifact)
 
 
+def roll_back(config: Config) -> None:
+    """Publish the bundle before the current one again."""
+    from pipeline.artifacts import roll_back as publish_before
+    from serving.bundle import KIND, VERSION
+
+    bundle = publish_before(config.bundle_dir, KIND, VERSION)
+    print(f"published {bundle.manifest['run']} of {bundle.manifest['created']} again at {bundle.path}")
+
+
 def serve(config: Config) -> None:
-    """Serve the published bundle until interrupted."""
+    """Serve the published bundle, and those published after it, until interrupted."""
     from serving.app import serve as serve_bundle
 
     serve_bundle(config.bundle_dir, config.serve)

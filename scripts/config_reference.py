@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from pipeline import config, config_section, config_source, config_watch  # noqa: E402 - must follow the path above
+from pipeline import config, config_section, config_source  # noqa: E402 - must follow the path above
 
 DOCUMENT = ROOT / "docs" / "configuration.md"
 HEAD = """# Configuration
@@ -39,7 +39,8 @@ def main(arguments: list[str]) -> int:
 
 def reference() -> str:
     """The whole document."""
-    sources = [ast.parse(inspect.getsource(module)) for module in (config, config_source, config_watch)]
+    modules = [module for name, module in sorted(sys.modules.items()) if name.startswith("pipeline.config")]
+    sources = [ast.parse(inspect.getsource(module)) for module in modules]
     notes = {node.name: _notes(node) for source in sources for node in source.body if isinstance(node, ast.ClassDef)}
     return "\n".join([HEAD, *_section(config.Config, "", notes)])
 

@@ -1,8 +1,11 @@
-"""A Python client of the HTTP server."""
+"""Python clients of the HTTP server: one that waits, and one for asyncio."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -10,19 +13,14 @@ import httpx
 from pipeline.errors import RequestError
 from serving.errors import NotFoundError
 
+Json = dict[str, Any]
+Answer = TypeVar("Answer")
+AGAIN = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
+LONGEST_PAUSE = 10.0
 
-class RetrievalClient:
-    """Calls one server; keeps its connections, so use one client for many calls, and close it or use `with`.
 
-    Every method returns the response of the HTTP API as a dict. They raise NotFoundError when the bundle does not
-    know the user or item, RequestError when the request is refused or no server answers.
-
-    >>> with RetrievalClient("http://127.0.0.1:8000") as client:  # doctest: +SKIP
-    ...     client.recommend(user_id="42", k=10)["items"]
-    """
-
-    def __init__(self, url: str, timeout: float = 10.0) -> None:
-        self._http = httpx.Client(base_url=url, timeout=timeout)
+class _Calls(ABC, Generic[Answer]):
+    """The calls of the API; `_call` sends one. Answer: its response as a dict, or an awaitable of it."""
 
     def recommend(
         self,
@@ -33,32 +31,70 @@ class RetrievalClient:
         exclude_seen: bool = True,
         exclude: Sequence[str] = (),
         fields: Sequence[str] = (),
-    ) -> dict[str, Any]:
+    ) -> Answer:
         """The k best items for a user; see serving.retriever.Query."""
         body = {"k": k, "exclude_seen": exclude_seen, "exclude": list(exclude), "fields": list(fields)}
         given = {"user_id": user_id, "history": history, "features": features}
         body |= {name: value for name, value in given.items() if value is not None}
         return self._call("POST", "/v1/recommend", json=body)
 
-    def similar(self, item_id: str, k: int = 50, fields: Sequence[str] = ()) -> dict[str, Any]:
-        """The k items nearest to an item."""
-        return self._call("GET", f"/v1/items/{_path(item_id)}/similar", params={"k": k, "field": list(fields)})
+    def recommend_batch(self, requests: Sequence[Mapping[str, Any]]) -> Answer:
+        """Several requests at once, each with the arguments of `recommend` that it needs."""
+        return self._call("POST", "/v1/recommend/batch", json={"requests": [dict(request) for request in requests]})
 
-    def item(self, item_id: str) -> dict[str, Any]:
+    def similar(
+        self,
+        item_id: str,
+        k: int = 50,
+        fields: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+    ) -> Answer:
+        """The k items nearest to an item."""
+        params = {"k": k, "field": list(fields), "exclude": list(exclude)}
+        return self._call("GET", f"/v1/items/{_path(item_id)}/similar", params=params)
+
+    def item(self, item_id: str) -> Answer:
         """An item's title and fields."""
         return self._call("GET", f"/v1/items/{_path(item_id)}")
 
-    def user(self, user_id: str, recent: int = 20) -> dict[str, Any]:
+    def user(self, user_id: str, recent: int = 20) -> Answer:
         """A user's fields and most recent items."""
         return self._call("GET", f"/v1/users/{_path(user_id)}", params={"recent": recent})
 
-    def bundle(self) -> dict[str, Any]:
+    def send_events(self, events: Sequence[Mapping[str, Any]]) -> Answer:
+        """What users clicked since the bundle was made, oldest first: `user_id`, `item_id` and perhaps `timestamp`."""
+        return self._call("POST", "/v1/events", json={"events": [dict(event) for event in events]})
+
+    def bundle(self) -> Answer:
         """Which bundle is served, and what it can do."""
         return self._call("GET", "/v1/bundle")
 
-    def health(self) -> dict[str, Any]:
-        """Whether the server can answer."""
+    def health(self) -> Answer:
+        """Whether the server runs."""
         return self._call("GET", "/v1/health")
+
+    def ready(self) -> Answer:
+        """Whether the server has room for requests."""
+        return self._call("GET", "/v1/ready")
+
+    @abstractmethod
+    def _call(self, method: str, path: str, **arguments: Any) -> Answer: ...
+
+
+class RetrievalClient(_Calls[Json]):
+    """Calls one server; keeps its connections, so use one client for many calls, and close it or use `with`.
+
+    Every method returns the response of the HTTP API as a dict. They raise NotFoundError when the bundle does not
+    know the user or item, RequestError when the request is refused or no server answers. A server that is overloaded
+    is asked again when it says so, `retries` times.
+
+    >>> with RetrievalClient("http://127.0.0.1:8000") as client:  # doctest: +SKIP
+    ...     client.recommend(user_id="42", k=10)["items"]
+    """
+
+    def __init__(self, url: str, timeout: float = 10.0, key: str | None = None, retries: int = 2) -> None:
+        self._http = httpx.Client(base_url=url, timeout=timeout, headers=_headers(key))
+        self._retries = retries
 
     def close(self) -> None:
         """Close the connections."""
@@ -72,20 +108,80 @@ class RetrievalClient:
     ) -> None:
         self.close()
 
-    def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
-        try:
-            response = self._http.request(method, path, **arguments)
-        except httpx.HTTPError as error:
-            where = self._http.base_url
-            raise RequestError(f"no answer from {where}: {error}. Cure: start one with `twotower serve`") from error
-        if response.is_success:
-            return response.json()
-        kind = NotFoundError if response.status_code == httpx.codes.NOT_FOUND else RequestError
-        raise kind(_message(response))
+    def _call(self, method: str, path: str, **arguments: Any) -> Json:
+        for tries_left in range(self._retries, -1, -1):
+            try:
+                response = self._http.request(method, path, **arguments)
+            except httpx.HTTPError as error:
+                raise _no_answer(self._http.base_url, error) from error
+            pause = _pause(response)
+            if pause is None or not tries_left:
+                break
+            time.sleep(pause)
+        return _content(response)
+
+
+class AsyncRetrievalClient(_Calls[Awaitable[Json]]):
+    """RetrievalClient for asyncio: every method is awaited.
+
+    >>> async with AsyncRetrievalClient("http://127.0.0.1:8000") as client:  # doctest: +SKIP
+    ...     (await client.recommend(user_id="42", k=10))["items"]
+    """
+
+    def __init__(self, url: str, timeout: float = 10.0, key: str | None = None, retries: int = 2) -> None:
+        self._http = httpx.AsyncClient(base_url=url, timeout=timeout, headers=_headers(key))
+        self._retries = retries
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _call(self, method: str, path: str, **arguments: Any) -> Json:
+        for tries_left in range(self._retries, -1, -1):
+            try:
+                response = await self._http.request(method, path, **arguments)
+            except httpx.HTTPError as error:
+                raise _no_answer(self._http.base_url, error) from error
+            pause = _pause(response)
+            if pause is None or not tries_left:
+                break
+            await asyncio.sleep(pause)
+        return _content(response)
+
+
+def _headers(key: str | None) -> dict[str, str]:
+    return {} if key is None else {"Authorization": f"Bearer {key}"}
 
 
 def _path(identifier: str) -> str:
     return quote(identifier, safe="")
+
+
+def _pause(response: httpx.Response) -> float | None:
+    """Seconds after which to ask again, None when that is of no use."""
+    after = response.headers.get("retry-after", "")
+    if response.status_code not in AGAIN or not after.isdigit():
+        return None
+    return min(float(after), LONGEST_PAUSE)
+
+
+def _no_answer(url: httpx.URL, error: httpx.HTTPError) -> RequestError:
+    return RequestError(f"no answer from {url}: {error}. Cure: start one with `twotower serve`")
+
+
+def _content(response: httpx.Response) -> Json:
+    if response.is_success:
+        return response.json()
+    kind = NotFoundError if response.status_code == httpx.codes.NOT_FOUND else RequestError
+    raise kind(_message(response))
 
 
 def _message(response: httpx.Response) -> str:

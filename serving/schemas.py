@@ -1,6 +1,6 @@
 """The requests and responses of the HTTP API. Responses are documented by these types and written without them."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_core import PydanticCustomError
@@ -8,6 +8,10 @@ from pydantic_core import PydanticCustomError
 MAX_HISTORY = 10_000
 MAX_EXCLUDE = 10_000
 MAX_FIELDS = 100
+MAX_REQUESTS = 256
+MAX_EVENTS = 1000
+MAX_INTEGER = 2**31 - 1
+MAX_SECONDS = 2**40
 
 Id = Annotated[str, Field(min_length=1, max_length=2048)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -46,10 +50,48 @@ class RecommendRequest(Request):
     features: dict[Text, Value] | None = Field(
         None, description="Values by user field; they replace the known user's own. Absent or null: missing."
     )
-    k: int = Field(50, ge=1, description="Items to return, at most `max_k` of GET /v1/bundle.")
+    k: int = Field(50, ge=1, le=MAX_INTEGER, description="Items to return, at most `max_k` of GET /v1/bundle.")
     exclude_seen: bool = Field(True, description="Leave out the items of the history.")
     exclude: list[Id] = Field([], max_length=MAX_EXCLUDE, description="Item ids to leave out.")
     fields: list[Text] = Field([], max_length=MAX_FIELDS, description="Item fields to return with each item.")
+
+
+class BatchRequest(Request):
+    """Several requests, answered together."""
+
+    requests: list[RecommendRequest] = Field(min_length=1, max_length=MAX_REQUESTS)
+
+
+class SimilarParams(Request):
+    """The query of a request for similar items."""
+
+    model_config = ConfigDict(extra="forbid", strict=False)
+
+    k: int = Field(50, ge=1, le=MAX_INTEGER, description="Items to return, at most `max_k` of GET /v1/bundle.")
+    field: list[Text] = Field([], max_length=MAX_FIELDS, description="An item field to return; may be repeated.")
+    exclude: list[Id] = Field([], max_length=MAX_EXCLUDE, description="An item to leave out; may be repeated.")
+
+
+class UserParams(Request):
+    """The query of a request for a user."""
+
+    model_config = ConfigDict(extra="forbid", strict=False)
+
+    recent: int = Field(20, ge=0, le=1000, description="How many of the most recent items to return.")
+
+
+class Event(Request):
+    """A user's click on an item."""
+
+    user_id: Id
+    item_id: Id
+    timestamp: Number | None = Field(None, ge=0, le=MAX_SECONDS, description="Unix seconds; absent: now.")
+
+
+class EventsRequest(Request):
+    """What users did since the bundle was made, oldest first."""
+
+    events: list[Event] = Field(min_length=1, max_length=MAX_EVENTS)
 
 
 class Item(BaseModel):
@@ -67,8 +109,27 @@ class RecommendResponse(BaseModel):
     bundle: str = Field(description="The run id of the bundle that answered.")
     known_user: bool
     history_length: int = Field(description="Known items taken as history; the tower reads the most recent ones.")
+    fresh: int = Field(description="How many of these came by POST /v1/events and are newer than the bundle.")
     ignored: dict[str, list[str]] = Field(description="Ids the bundle does not know, by part of the request.")
     items: list[Item]
+
+
+class BatchResult(BaseModel):
+    """The answer to one request of a batch: `items` and what belongs to them, or `error`."""
+
+    known_user: bool | None = None
+    history_length: int | None = None
+    fresh: int | None = None
+    ignored: dict[str, list[str]] | None = None
+    items: list[Item] | None = None
+    error: "Error | None" = None
+
+
+class BatchResponse(BaseModel):
+    """The answers in the order of the requests."""
+
+    bundle: str
+    results: list[BatchResult]
 
 
 class SimilarResponse(BaseModel):
@@ -105,6 +166,14 @@ class UserResponse(BaseModel):
     recent: list[SeenItem] = Field(description="The most recent items, oldest first.")
 
 
+class Reload(BaseModel):
+    """What became of the last attempt to take another bundle into service, by the worker that answered."""
+
+    state: Literal["none", "done", "failed"]
+    run: str | None = Field(description="The bundle it was about.")
+    error: str | None = Field(description="Why it failed; the bundle before is still served.")
+
+
 class BundleResponse(BaseModel):
     """What the bundle is."""
 
@@ -119,13 +188,34 @@ class BundleResponse(BaseModel):
     item_fields: list[str]
     max_k: int
     counts: dict[str, Any]
+    reload: Reload
 
 
 class HealthResponse(BaseModel):
-    """The server runs and has a bundle."""
+    """The process runs."""
 
-    status: str
+    status: Literal["ok"]
+
+
+class ReadyResponse(BaseModel):
+    """The server has a bundle and room for requests."""
+
+    status: Literal["ready"]
     bundle: str
+
+
+class ReloadResponse(BaseModel):
+    """The worker that answered serves this bundle; the others were told to look as well."""
+
+    bundle: str
+    changed: bool
+
+
+class EventsResponse(BaseModel):
+    """The events are kept: the next request for these users sees them."""
+
+    accepted: int
+    unknown_items: list[str] = Field(description="Items this bundle does not know. They are kept for one that does.")
 
 
 class Error(BaseModel):
@@ -136,6 +226,6 @@ class Error(BaseModel):
 
 
 class ErrorResponse(BaseModel):
-    """Every 4xx answer."""
+    """Every answer but the good ones."""
 
     error: Error

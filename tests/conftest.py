@@ -81,7 +81,7 @@ def server_url(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     """A running server over that bundle, with a maximal k of 200."""
     from serving_fixture import running_server
 
-    with running_server(bundle_path, tmp_path_factory.mktemp("server") / "log", max_k=200) as url:
+    with running_server(bundle_path, tmp_path_factory.mktemp("server") / "log", max_k=200) as (url, _):
         yield url
 
 

@@ -1,6 +1,7 @@
 """A small bundle made by the real export from an untrained tower, and the logs it was made from."""
 
 import functools
+import json
 import signal
 import subprocess
 import sys
@@ -158,13 +159,13 @@ def make_retriever(workdir: Path, name: str, **export: object) -> Retriever:
 
 
 @contextmanager
-def running_server(bundle: Path, log: Path, max_k: int = 1000) -> Iterator[str]:
-    """A server in a process of its own, on a free port; its URL, read from the line it prints when it is ready."""
+def running_server(bundle: Path, log: Path, **settings: object) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A server as a process of its own, on a free port: its URL, read from the line it prints, and the process."""
     code = (
-        "import sys; from pipeline.config import ServeConfig; from serving.app import serve\n"
-        "serve(sys.argv[1], ServeConfig(port=0, max_k=int(sys.argv[2])))"
+        "import json, sys; from pipeline.config_serve import ServeConfig; from serving.app import serve\n"
+        "serve(sys.argv[1], ServeConfig(**json.loads(sys.argv[2])))"
     )
-    command = [sys.executable, "-c", code, str(bundle), str(max_k)]
+    command = [sys.executable, "-c", code, str(bundle), json.dumps({"port": 0, **settings})]
     with (
         log.open("w") as errors,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT) as process,
@@ -172,8 +173,8 @@ def running_server(bundle: Path, log: Path, max_k: int = 1000) -> Iterator[str]:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
-            assert "http://" in line, f"the server did not start: {log.read_text()}"
-            yield line.split(" at ")[1].split(" ")[0]
+            assert "://" in line, f"the server did not start: {log.read_text()}"
+            yield line.split(" at ")[1].split(" ")[0], process
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(timeout=30)

@@ -1,5 +1,6 @@
 """The Python client against a real server process."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -7,7 +8,7 @@ import pytest
 from serving_fixture import ITEMS, item_id
 
 from pipeline.errors import RequestError
-from serving.client import RetrievalClient
+from serving.client import AsyncRetrievalClient, RetrievalClient
 from serving.errors import NotFoundError
 
 ODD = item_id(7)
@@ -64,6 +65,28 @@ def test_no_server_raises_with_the_cure() -> None:
 def test_answer_of_something_else_raises_with_its_status(server_url: str) -> None:
     with (
         RetrievalClient(f"{server_url}/nowhere") as client,
-        pytest.raises(RequestError, match="Not Found"),
+        pytest.raises(RequestError, match="there is nothing at /nowhere/v1/health"),
     ):
         client.health()
+
+
+def test_async_client_answers_what_the_other_does(client: RetrievalClient, server_url: str) -> None:
+    async def ask() -> list[dict[str, object]]:
+        async with AsyncRetrievalClient(server_url) as other:
+            return [await other.item("i001"), await other.similar(ODD, k=4), await other.recommend("u3", k=3)]
+
+    assert asyncio.run(ask()) == [client.item("i001"), client.similar(ODD, k=4), client.recommend("u3", k=3)]
+
+
+def test_async_client_raises_what_the_other_does(server_url: str) -> None:
+    async def ask() -> None:
+        async with AsyncRetrievalClient(server_url) as other:
+            await other.user("nope")
+
+    with pytest.raises(NotFoundError, match="'nope' is not in this bundle"):
+        asyncio.run(ask())
+
+
+def test_batch_is_sent_whole(client: RetrievalClient) -> None:
+    results = client.recommend_batch([{"user_id": "u3", "k": 2}, {"history": ["i001"], "k": 4}])["results"]
+    assert [len(result["items"]) for result in results] == [2, 4]

@@ -38,8 +38,9 @@ ALLOWED = {
     },
     "serving": {
         "pipeline.artifacts",
-        "pipeline.config",
+        "pipeline.config_serve",
         "pipeline.errors",
+        "pipeline.manifest",
         "pipeline.storage",
         "pipeline.vocabulary",
         "serving",

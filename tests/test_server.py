@@ -1,10 +1,8 @@
 """The HTTP API of a real server process: answers, errors, limits, documentation."""
 
+import asyncio
 import re
-import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,18 +10,21 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from serving_fixture import ITEMS, ROOT, TRAINED, USERS, history, item_id
+from serving_fixture import ITEMS, TRAINED, USERS, history, item_id, running_server
 
-from pipeline.config import ServeConfig
+from pipeline.config_serve import ServeConfig
 from pipeline.errors import ArtifactError, ConfigError
-from serving.app import create_app, serve
+from serving.app import serve
 from serving.bundle import Bundle
+from serving.client import AsyncRetrievalClient
 from serving.retriever import Query, Retriever
 from serving.schemas import (
+    BatchResponse,
     BundleResponse,
     ErrorResponse,
     HealthResponse,
     ItemResponse,
+    ReadyResponse,
     RecommendResponse,
     SimilarResponse,
     UserResponse,
@@ -116,30 +117,32 @@ def test_answers_do_not_wait_for_the_delayed_acknowledgement_of_tcp(server_url: 
 def test_health(server_url: str) -> None:
     answer = HealthResponse.model_validate(get(server_url, "health").json(), extra="forbid")
     assert answer.status == "ok"
-    assert answer.bundle.startswith("run=")
+
+
+def test_ready_names_the_bundle(server_url: str) -> None:
+    assert ReadyResponse.model_validate(get(server_url, "ready").json(), extra="forbid").bundle.startswith("run=")
 
 
 @pytest.mark.parametrize(
     ("body", "message"),
     [
         ({}, "give `user_id`, `history` or `features`"),
-        ({"user_id": "u1", "k": 0}, "body.k: Input should be greater than or equal to 1"),
+        ({"user_id": "u1", "k": 0}, "k: Input should be greater than or equal to 1"),
         ({"user_id": "u1", "k": 201}, "`k` must be at most 200"),
-        ({"user_id": "u1", "k": "5"}, "body.k: Input should be a valid integer"),
-        ({"user_id": 1}, "body.user_id: Input should be a valid string"),
-        ({"user_id": ""}, "body.user_id: String should have at least 1 character"),
-        ({"user_id": "u1", "kay": 5}, "body.kay: Extra inputs are not permitted"),
-        ({"history": "i001"}, "body.history: Input should be a valid list"),
-        ({"history": [1]}, "body.history.0: Input should be a valid string"),
-        ({"history": ["x"] * 10_001}, "body.history: List should have at most 10000 items"),
-        ({"history": [], "exclude": ["x"] * 10_001}, "body.exclude: List should have at most 10000 items"),
+        ({"user_id": "u1", "k": "5"}, "k: Input should be a valid integer"),
+        ({"user_id": 1}, "user_id: Input should be a valid string"),
+        ({"user_id": ""}, "user_id: String should have at least 1 character"),
+        ({"user_id": "u1", "kay": 5}, "kay: Extra inputs are not permitted"),
+        ({"history": "i001"}, "history: Input should be a valid array"),
+        ({"history": [1]}, "history.0: Input should be a valid string"),
+        ({"history": ["x"] * 10_001}, "history: List should have at most 10000 items"),
+        ({"history": [], "exclude": ["x"] * 10_001}, "exclude: List should have at most 10000 items"),
         ({"features": {"gendr": "f"}}, "unknown feature 'gendr'. Did you mean `gender`?"),
         ({"features": {"age": "old"}}, "feature `age` must be a finite number or null, not str"),
-        ({"features": {"age": {"years": 3}}}, "body.features.age: Input should be a string, a finite number"),
-        ({"features": {"age": True}}, "body.features.age: Input should be a string, a finite number"),
+        ({"features": {"age": {"years": 3}}}, "features.age: Input should be a string, a finite number"),
+        ({"features": {"age": True}}, "features.age: Input should be a string, a finite number"),
         ({"history": [], "fields": ["prize"]}, "unknown item field 'prize'. Did you mean `price`?"),
-        ([], "body: Input should be a valid dictionary"),
-        (None, "body"),
+        ([], "Input should be an object"),
     ],
 )
 def test_impossible_request_is_refused(server_url: str, body: Any, message: str) -> None:
@@ -155,9 +158,9 @@ def test_impossible_request_is_refused(server_url: str, body: Any, message: str)
         (b'{"features":{"age":' + b"9" * 5000 + b"}}", 400),
         (b'{"features":{"age":NaN}}', 422),
         (b'{"features":{"age":1e999}}', 422),
-        (rb'{"history":["\ud800"]}', 422),
-        (rb'{"\ud800":1}', 422),
-        (rb'{"features":{"\ud800":"x"}}', 422),
+        (rb'{"history":["\ud800"]}', 400),
+        (rb'{"\ud800":1}', 400),
+        (rb'{"features":{"\ud800":"x"}}', 400),
     ],
 )
 def test_malformed_body_is_refused(server_url: str, content: bytes, status: int) -> None:
@@ -167,7 +170,7 @@ def test_malformed_body_is_refused(server_url: str, content: bytes, status: int)
 
 def test_body_of_another_content_type_is_refused_with_the_cure(server_url: str) -> None:
     response = httpx.post(f"{server_url}/v1/recommend", content=b'{"user_id":"u1"}')
-    assert_refused(response, 422, "Content-Type: application/json")
+    assert_refused(response, 415, "Content-Type: application/json")
 
 
 @pytest.mark.parametrize(
@@ -176,7 +179,7 @@ def test_body_of_another_content_type_is_refused_with_the_cure(server_url: str) 
         ("items/nope", "item 'nope' is not in this bundle"),
         ("items/nope/similar", "item 'nope' is not in this bundle"),
         ("users/nope", "user 'nope' is not in this bundle"),
-        ("nowhere", "Not Found"),
+        ("nowhere", "there is nothing at /v1/nowhere"),
     ],
 )
 def test_unknown_path_user_or_item_is_not_found(server_url: str, path: str, message: str) -> None:
@@ -192,31 +195,115 @@ def test_impossible_k_of_similar_is_refused(server_url: str, k: str) -> None:
     assert_refused(get(server_url, "items/i001/similar", k=k), 422, "k")
 
 
+def test_batch_answers_each_request_as_if_it_came_alone(server_url: str) -> None:
+    requests = [{"user_id": f"u{i}", "k": 3 + i} for i in range(20)] + [{"history": [ODD], "fields": ["price"]}]
+    response = httpx.post(f"{server_url}/v1/recommend/batch", json={"requests": requests})
+    answer = BatchResponse.model_validate(response.json(), extra="forbid")
+    for request, result in zip(requests, answer.results, strict=True):
+        alone = RecommendResponse.model_validate(post(server_url, request).json())
+        assert result.items is not None
+        assert [item.item_id for item in result.items] == [item.item_id for item in alone.items]
+        assert [item.score for item in result.items] == pytest.approx([item.score for item in alone.items], abs=2e-6)
+        assert result.history_length == alone.history_length
+
+
+def test_impossible_request_does_not_spoil_its_batch(server_url: str) -> None:
+    requests = [{"user_id": "stranger"}, {"user_id": "u3", "k": 2}, {"features": {"gendr": "f"}}, {"user_id": "u1"}]
+    requests[3]["fields"] = ["prize"]
+    results = httpx.post(f"{server_url}/v1/recommend/batch", json={"requests": requests}).json()["results"]
+    assert [result.get("error", {}).get("code") for result in results] == [
+        "not_found",
+        None,
+        "invalid_request",
+        "invalid_request",
+    ]
+    assert len(results[1]["items"]) == 2
+
+
+@pytest.mark.parametrize("count", [0, 257])
+def test_batch_of_impossible_size_is_refused(server_url: str, count: int) -> None:
+    body = {"requests": [{"user_id": "u3"}] * count}
+    assert_refused(httpx.post(f"{server_url}/v1/recommend/batch", json=body), 422, "requests: List should have")
+
+
+def test_requests_that_come_together_are_answered_as_if_alone(server_url: str) -> None:
+    async def ask() -> list[dict[str, Any]]:
+        async with AsyncRetrievalClient(server_url) as client:
+            users = [f"u{i % USERS}" for i in range(60)]
+            return await asyncio.gather(*(client.recommend(user, k=7) for user in users))
+
+    answers = asyncio.run(ask())
+    for i, answer in enumerate(answers):
+        alone = post(server_url, {"user_id": f"u{i % USERS}", "k": 7}).json()
+        assert [item["item_id"] for item in answer["items"]] == [item["item_id"] for item in alone["items"]]
+
+
+def test_similar_items_leave_out_the_excluded(server_url: str) -> None:
+    best = [item["item_id"] for item in get(server_url, "items/i001/similar", k=3).json()["items"]]
+    others = [item["item_id"] for item in get(server_url, "items/i001/similar", k=3, exclude=best[0]).json()["items"]]
+    assert others[:2] == best[1:]
+
+
+def test_wrong_method_is_refused_with_the_right_ones(server_url: str) -> None:
+    response = httpx.get(f"{server_url}/v1/recommend")
+    assert_refused(response, 405, "takes POST, not GET")
+    assert response.headers["allow"] == "POST"
+
+
+def test_head_is_answered_without_a_body(server_url: str) -> None:
+    response = httpx.head(f"{server_url}/v1/items/i001")
+    assert (response.status_code, response.content) == (200, b"")
+    assert int(response.headers["content-length"]) == len(get(server_url, "items/i001").content)
+
+
+def test_metrics_count_what_was_answered(server_url: str) -> None:
+    def counted(status: int) -> float:
+        text = httpx.get(f"{server_url}/metrics").text
+        found = re.search(rf'twotower_requests_total{{route="recommend",status="{status}"}} (\d+)', text)
+        return float(found[1]) if found else 0.0
+
+    before = counted(200), counted(404)
+    post(server_url, {"user_id": "u3"})
+    post(server_url, {"user_id": "stranger"})
+    assert (counted(200), counted(404)) == (before[0] + 1, before[1] + 1)
+
+
+def test_documentation_is_a_page_that_loads_nothing(server_url: str) -> None:
+    response = httpx.get(f"{server_url}/docs")
+    assert response.headers["content-type"].startswith("text/html")
+    assert "/v1/recommend/batch" in response.text
+    assert "http://" not in response.text.replace("https://", "http://")
+
+
 def test_openapi_documents_every_response(server_url: str) -> None:
     paths = httpx.get(f"{server_url}/openapi.json").json()["paths"]
-    documented = {
-        path: operation["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[1]
-        for path, operations in paths.items()
-        for operation in operations.values()
-    }
+    documented = {}
+    for path, operations in paths.items():
+        for operation in operations.values():
+            good = next(response for status, response in operation["responses"].items() if status.startswith("2"))
+            schema = good["content"].get("application/json", {}).get("schema", {"$ref": "text"})
+            documented[path] = schema["$ref"].rsplit("/", 1)[-1]
+            for status, response in operation["responses"].items():
+                if status >= "4":
+                    assert response["content"]["application/json"]["schema"]["$ref"].endswith("/ErrorResponse")
     assert documented == {
         "/v1/recommend": "RecommendResponse",
+        "/v1/recommend/batch": "BatchResponse",
         "/v1/items/{item_id}": "ItemResponse",
         "/v1/items/{item_id}/similar": "SimilarResponse",
         "/v1/users/{user_id}": "UserResponse",
+        "/v1/events": "EventsResponse",
         "/v1/bundle": "BundleResponse",
         "/v1/health": "HealthResponse",
+        "/v1/ready": "ReadyResponse",
+        "/v1/admin/reload": "ReloadResponse",
+        "/metrics": "text",
     }
-    for operations in paths.values():
-        for operation in operations.values():
-            assert operation["responses"]["422"]["content"]["application/json"]["schema"]["$ref"].endswith(
-                "/ErrorResponse"
-            )
 
 
 def test_missing_bundle_is_refused_before_anything_listens(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="no bundle artefact"):
-        create_app(tmp_path / "nowhere")
+        serve(tmp_path / "nowhere")
 
 
 def test_taken_port_is_refused_with_the_cure(bundle_path: Path) -> None:
@@ -226,14 +313,9 @@ def test_taken_port_is_refused_with_the_cure(bundle_path: Path) -> None:
             serve(bundle_path, ServeConfig(port=port))
 
 
-def test_interrupt_stops_the_server_quietly(bundle_path: Path) -> None:
-    code = "import sys; from pipeline.config import ServeConfig; from serving.app import serve\n"
-    code += "serve(sys.argv[1], ServeConfig(port=0))"
-    command = [sys.executable, "-c", code, str(bundle_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        assert process.stdout is not None
-        assert re.search(r"Serving .* at http://127\.0\.0\.1:\d+", process.stdout.readline())
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
-    assert "Traceback" not in errors
+def test_interrupt_stops_the_server_quietly(bundle_path: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with running_server(bundle_path, log, workers=2) as (_, process):
+        pass
+    assert "Traceback" not in log.read_text()
     assert process.returncode == 0

@@ -1,0 +1,225 @@
+"""The operations of the HTTP API, each from a checked request to the bytes of its answer."""
+
+import asyncio
+import time
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+from urllib.parse import unquote
+
+import orjson
+
+from pipeline.config_serve import ServeConfig
+from pipeline.errors import RequestError
+from serving import schemas
+from serving.answers import joined
+from serving.batching import Batcher
+from serving.errors import NotFoundError, OverloadedError
+from serving.events_store import EventsStore, StoredEvent, StoreError
+from serving.fresh import overlap
+from serving.metrics import Metrics
+from serving.protection import Gate
+from serving.reload import Reloader
+from serving.retriever import Query, Retrieved
+from serving.route import ALWAYS, WITH_BODY, Request, Route
+from serving.served import Served
+
+PLAIN = b"text/plain; version=0.0.4; charset=utf-8"
+
+
+class Api:
+    """What one worker answers. It captures the served bundle once a request, so that a swap never mixes two."""
+
+    def __init__(
+        self, limits: ServeConfig, reloader: Reloader, store: EventsStore | None, metrics: Metrics, gate: Gate
+    ) -> None:
+        self._limits, self._reloader, self._store = limits, reloader, store
+        self._metrics, self._gate = metrics, gate
+        self.batcher = Batcher(limits.max_queue, limits.max_batch, limits.queue_seconds, self._batched)
+
+    async def recommend(self, request: Request) -> bytes:
+        """The best items for a user: one the bundle knows, or anybody by history and features, or both."""
+        body: schemas.RecommendRequest = request.content()
+        served = self._reloader.served
+        query, fresh = await self._query(served, body)
+        found = await self.batcher.submit(served.retriever, query)
+        head = {"bundle": served.run, **_facts(found, fresh)}
+        return joined(head, served.writer.write(found.items, found.scores, body.fields))
+
+    async def recommend_batch(self, request: Request) -> bytes:
+        """Recommend to several users at once. A request that cannot be answered does not spoil the others."""
+        asked: list[schemas.RecommendRequest] = request.content().requests
+        self._gate.take(request.caller, len(asked) - 1)  # the first was taken at the door
+        self.batcher.check_room(len(asked))
+        served = self._reloader.served
+        results = await asyncio.gather(*(self._result(served, body) for body in asked))
+        return b'{"bundle":' + orjson.dumps(served.run) + b',"results":[' + b",".join(results) + b"]}"
+
+    async def similar(self, request: Request) -> bytes:
+        """The items whose vectors are nearest to the item's by cosine, the item itself not among them."""
+        params: schemas.SimilarParams = request.params()
+        served, item_id = self._reloader.served, unquote(request.path_id)
+        self._check_k(params.k)
+        found = served.retriever.similar(item_id, params.k, params.exclude)
+        items = served.writer.write(found.items, found.scores, params.field)
+        return joined({"bundle": served.run, "item_id": item_id}, items)
+
+    async def item(self, request: Request) -> bytes:
+        """An item's title and fields."""
+        return orjson.dumps(self._reloader.served.retriever.item(unquote(request.path_id)))
+
+    async def user(self, request: Request) -> bytes:
+        """A user's fields and most recent items, as the bundle knows them."""
+        params: schemas.UserParams = request.params()
+        return orjson.dumps(self._reloader.served.retriever.user(unquote(request.path_id), params.recent))
+
+    async def events(self, request: Request) -> bytes:
+        """Tell what users clicked since the bundle was made; the next recommendation for them sees it."""
+        body: schemas.EventsRequest = request.content()
+        assert self._store is not None
+        now = time.time()
+        events = [
+            StoredEvent(event.user_id, event.item_id, now if event.timestamp is None else min(event.timestamp, now))
+            for event in body.events
+        ]
+        try:
+            await self._store.append(events)
+        except StoreError as error:
+            self._metrics.add("event_store_failures")
+            raise OverloadedError(f"the events could not be kept ({error}). Cure: send them again", 1) from error
+        self._metrics.add("events", len(events))
+        _, unknown = self._reloader.served.retriever.bundle.items.split([event.item_id for event in events])
+        return orjson.dumps({"accepted": len(events), "unknown_items": list(dict.fromkeys(unknown))})
+
+    async def bundle(self, request: Request) -> bytes:
+        """Which bundle is served, what it can do, and what became of the last attempt to load another."""
+        info = self._reloader.served.retriever.info()
+        return orjson.dumps({**info, "max_k": self._limits.max_k, "reload": self._reloader.last})
+
+    async def health(self, request: Request) -> bytes:
+        """Whether the process runs. A process that does not answer wants to be restarted."""
+        return b'{"status":"ok"}'
+
+    async def ready(self, request: Request) -> bytes:
+        """Whether to send requests here: 503 while the queue is full."""
+        if len(self.batcher) >= self._limits.max_queue:
+            raise OverloadedError("the queue is full", 1)
+        return orjson.dumps({"status": "ready", "bundle": self._reloader.served.run})
+
+    async def reload(self, request: Request) -> bytes:
+        """Look for a newly published bundle at once, and take it into service."""
+        before = self._reloader.served.run
+        await self._reloader.check(again=True)
+        self._reloader.tell_the_others()
+        run = self._reloader.served.run
+        return orjson.dumps({"bundle": run, "changed": run != before})
+
+    async def metrics(self, request: Request) -> bytes:
+        """What all workers counted, in the text format of Prometheus."""
+        return self._metrics.text().encode()
+
+    async def _result(self, served: Served, body: schemas.RecommendRequest) -> bytes:
+        try:
+            query, fresh = await self._query(served, body)
+            found = await self.batcher.submit(served.retriever, query)
+            return joined(_facts(found, fresh), served.writer.write(found.items, found.scores, body.fields))
+        except OverloadedError:
+            raise
+        except RequestError as error:
+            code = "not_found" if isinstance(error, NotFoundError) else "invalid_request"
+            return orjson.dumps({"error": {"code": code, "message": clean(str(error))}})
+
+    async def _query(self, served: Served, body: schemas.RecommendRequest) -> tuple[Query, int]:
+        """The request with the user's fresh items put before its own history, and how many these are."""
+        self._check_k(body.k)
+        served.retriever.bundle.items.check_fields(body.fields)
+        fresh = await self._fresh(served, body.user_id)
+        history = body.history if not fresh else [*fresh, *(body.history or ())]
+        query = Query(body.user_id, history, body.features, body.k, body.exclude_seen, body.exclude)
+        return query, len(fresh)
+
+    async def _fresh(self, served: Served, user_id: str | None) -> list[str]:
+        """Ids of the known items that the user has seen and the bundle does not know of, oldest first."""
+        if self._store is None or user_id is None:
+            return []
+        try:
+            recent = await self._store.recent(user_id)
+        except StoreError:
+            self._metrics.add("event_store_failures")
+            return []
+        if not recent:
+            return []
+        bundle = served.retriever.bundle
+        items, unknown = bundle.items.split(recent)
+        known = [item_id for item_id in recent if item_id not in unknown]
+        with suppress(NotFoundError):
+            history = bundle.users.history(bundle.users.index(user_id))
+            return known[overlap(history, items.tolist()) :]
+        return known
+
+    def _check_k(self, k: int) -> None:
+        if k > self._limits.max_k:
+            raise RequestError(f"`k` must be at most {self._limits.max_k} (`serve.max_k`), not {k}")
+
+    def _batched(self, size: int) -> None:
+        self._metrics.add("batches")
+        self._metrics.add("batched", size)
+
+
+def _facts(found: Retrieved, fresh: int) -> dict[str, Any]:
+    """What is said of a recommendation beside its items."""
+    return {
+        "known_user": found.known_user,
+        "history_length": len(found.history),
+        "fresh": fresh,
+        "ignored": found.ignored,
+    }
+
+
+def clean(message: str) -> str:
+    """A message that can be written as UTF-8: what it quotes may hold a lone surrogate."""
+    return message.encode("utf-8", "replace").decode()
+
+
+def routes(api: Api, with_events: bool) -> list[Route]:
+    """All operations. Health and readiness need no key, since load balancers have none."""
+    sent, asked = (*ALWAYS, *WITH_BODY, 404, 422), (*ALWAYS, 404, 422)
+    recommend = Route("POST", "/v1/recommend", api.recommend, schemas.RecommendResponse, errors=sent)
+    found = [
+        replace(recommend, body=schemas.RecommendRequest),
+        replace(
+            recommend,
+            path="/v1/recommend/batch",
+            handle=api.recommend_batch,
+            response=schemas.BatchResponse,
+            body=schemas.BatchRequest,
+        ),
+        Route(
+            "GET",
+            "/v1/items/{item_id}/similar",
+            api.similar,
+            schemas.SimilarResponse,
+            schemas.SimilarParams,
+            errors=asked,
+        ),
+        Route("GET", "/v1/items/{item_id}", api.item, schemas.ItemResponse, errors=asked),
+        Route("GET", "/v1/users/{user_id}", api.user, schemas.UserResponse, schemas.UserParams, errors=asked),
+        Route("GET", "/v1/bundle", api.bundle, schemas.BundleResponse, errors=ALWAYS),
+        Route("GET", "/v1/health", api.health, schemas.HealthResponse, open=True),
+        Route("GET", "/v1/ready", api.ready, schemas.ReadyResponse, errors=(503,), open=True),
+        Route("POST", "/v1/admin/reload", api.reload, schemas.ReloadResponse, errors=(*ALWAYS, 403), admin=True),
+        Route("GET", "/metrics", api.metrics, None, errors=(*ALWAYS, 403), admin=True, content_type=PLAIN),
+    ]
+    if with_events:
+        found.append(
+            Route(
+                "POST",
+                "/v1/events",
+                api.events,
+                schemas.EventsResponse,
+                body=schemas.EventsRequest,
+                errors=sent,
+                status=202,
+            )
+        )
+    return found

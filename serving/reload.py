@@ -1,0 +1,94 @@
+"""Takes a newly published bundle into service while requests are answered from the one before."""
+
+import asyncio
+import ctypes
+import gc
+import logging
+import os
+import signal
+import sys
+from typing import Any
+
+from pipeline import manifest
+from pipeline.errors import TwoTowerError
+from pipeline.storage import Location
+from serving.metrics import Metrics
+from serving.served import Served
+
+LOG = logging.getLogger("serving")
+SWITCH_SECONDS = 0.0005
+"""Python lets a thread run this long before another may: short, since requests wait while a bundle is being loaded."""
+
+
+class Reloader:
+    """Holds the served bundle of one worker.
+
+    A swap assigns one reference, so each request sees one bundle from its beginning to its end. When the new bundle
+    cannot be opened, or does not answer its golden queries, the old one stays, and the failure is logged, counted and
+    told by `last`.
+    """
+
+    def __init__(self, path: Location, metrics: Metrics) -> None:
+        """Open the published bundle. Raises ArtifactError."""
+        self._path, self._metrics = path, metrics
+        self.served = Served.open(path)
+        self.last: dict[str, Any] = {"state": "none", "run": None, "error": None}
+        self._loading = asyncio.Lock()
+
+    async def poll(self, seconds: float) -> None:
+        """Look for another bundle, for ever. The worker ends when whoever started it has."""
+        parent = os.getppid()
+        while os.getppid() == parent:
+            self._metrics.set("resident_bytes", resident_bytes())
+            await asyncio.sleep(seconds or 1.0)
+            if seconds:
+                await self.check()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    async def check(self, again: bool = False) -> None:
+        """Serve what is published now; again: even if it was refused before."""
+        async with self._loading:
+            run = await asyncio.to_thread(manifest.current_run, self._path)
+            refused = self.last["run"] if self.last["state"] == "failed" else None
+            if run is None or run == self.served.run or (run == refused and not again):
+                return
+            await self._swap(run)
+
+    async def _swap(self, run: str) -> None:
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_SECONDS)
+        try:
+            self.served = await asyncio.to_thread(Served.open, self._path)
+        except Exception as error:  # whatever is wrong with a bundle must not end the service of the other
+            self._metrics.add("reload_failures")
+            message = str(error) if isinstance(error, TwoTowerError) else f"{type(error).__name__}: {error}"
+            self.last = {"state": "failed", "run": run, "error": message}
+            LOG.error("kept bundle %s: %s cannot be served: %s", self.served.run, run, message)
+        else:
+            self._metrics.add("reloads")
+            self.last = {"state": "done", "run": self.served.run, "error": None}
+            LOG.warning("now serving bundle %s", self.served.run)
+        finally:
+            sys.setswitchinterval(interval)
+        # The old bundle goes with the last request that holds it; its memory is given back to the system after that.
+        asyncio.get_running_loop().call_later(0.5, _give_back)
+
+    def tell_the_others(self) -> None:
+        """Have the other workers look as well: who started us passes this on to all."""
+        os.kill(os.getppid(), signal.SIGHUP)
+
+
+def _give_back() -> None:
+    gc.collect(1)
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc keeps freed memory otherwise; others do not have it
+    if trim is not None:
+        trim(0)
+
+
+def resident_bytes() -> int:
+    """Memory of this process, 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as stream:
+            return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0

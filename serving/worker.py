@@ -1,0 +1,146 @@
+"""One worker process: an event loop that answers requests from one core."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import orjson
+import uvicorn
+
+from pipeline.config_serve import ServeConfig
+from pipeline.errors import TwoTowerError
+from pipeline.storage import locate
+from serving import api, openapi
+from serving.asgi import App
+from serving.docs_page import page
+from serving.events_store import EventsStore
+from serving.http_protocol import guarded
+from serving.metrics import Metrics
+from serving.protection import Gate, read_keys
+from serving.reload import Reloader
+from serving.shared_numbers import SharedNumbers
+from serving.stores import open_store
+
+BUCKET = 2
+"""Numbers of a key's bucket."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker is told. counts, buckets: files of shared numbers; address: where to listen."""
+
+    bundle: str
+    settings: ServeConfig
+    number: int
+    counts: Path
+    buckets: Path
+    address: tuple[str, int]
+
+
+def run(task: Task, ready: Connection) -> None:
+    """Answer requests until told to stop; says over `ready` that it does (None), or why it cannot (the error)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches all; who started us tells us to stop
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        server = _Server(task)
+    except TwoTowerError as error:
+        ready.send(error)
+        return
+    server.told_ready = ready
+    with listen(*task.address) as listener:
+        server.run(sockets=[listener])
+
+
+def listen(host: str, port: int, shared: bool = True) -> socket.socket:
+    """A socket bound to an address. shared: with other workers; the kernel deals connections out among them.
+
+    Raises OSError.
+    """
+    # The protocol must be named: asyncio turns Nagle's delay of 40 ms off only for sockets that say they are TCP.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def route_names() -> list[str]:
+    """Of all operations, in the order in which they are counted."""
+    return [name for name in vars(api.Api) if not name.startswith("_")]
+
+
+class _Server(uvicorn.Server):
+    """uvicorn over the application, with the bundle looked after beside it."""
+
+    told_ready: Connection
+
+    def __init__(self, task: Task) -> None:
+        settings, path = task.settings, locate(task.bundle)
+        names = route_names()
+        self._metrics = Metrics(
+            SharedNumbers(task.counts, settings.workers, Metrics.columns(names)), task.number, names
+        )
+        keys = read_keys(settings.keys)
+        gate = Gate(keys, SharedNumbers(task.buckets, max(1, len(keys)), BUCKET))
+        self._store: EventsStore | None = open_store(settings.events, path)
+        self._reloader = Reloader(path, self._metrics)
+        self._poll_seconds = settings.poll_seconds
+        routes = api.routes(
+            api.Api(settings, self._reloader, self._store, self._metrics, gate), self._store is not None
+        )
+        document = openapi.document(routes, bool(keys))
+        pages = {
+            "/openapi.json": (b"application/json", orjson.dumps(document)),
+            "/docs": (b"text/html; charset=utf-8", page(document)),
+        }
+        super().__init__(_configuration(App(routes, pages, settings, self._metrics, gate), settings))
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(self._reloader.check(again=True)))
+        self._polling = loop.create_task(self._reloader.poll(self._poll_seconds))
+        self._metrics.set("workers", 1)
+        self.told_ready.send(None)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._polling.cancel()
+        await super().shutdown(sockets)
+        if self._store is not None:
+            await self._store.close()
+        self._metrics.set("workers", 0)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        signal.signal(signal.SIGTERM, self.handle_exit)
+        yield
+
+
+def _configuration(app: App, settings: ServeConfig) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=guarded(settings.read_seconds),
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=settings.keep_alive_seconds,
+        timeout_graceful_shutdown=settings.shutdown_seconds,
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
+    )
