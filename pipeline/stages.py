@@ -78,9 +78,9 @@ def evaluate(config: Config, phase: "Phase") -> None:
 def roll_back(config: Config) -> None:
     """Publish the bundle before the current one again."""
     from pipeline.artifacts import roll_back as publish_before
-    from serving.bundle import KIND, VERSION
+    from serving.bundle import KIND, OLDER, VERSION
 
-    bundle = publish_before(config.bundle_dir, KIND, VERSION)
+    bundle = publish_before(config.bundle_dir, KIND, VERSION, OLDER)
     print(f"published {bundle.manifest['run']} of {bundle.manifest['created']} again at {bundle.path}")
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -31,11 +32,17 @@ class Api:
     """What one worker answers. It captures the served bundle once a request, so that a swap never mixes two."""
 
     def __init__(
-        self, limits: ServeConfig, reloader: Reloader, store: EventsStore | None, metrics: Metrics, gate: Gate
+        self,
+        limits: ServeConfig,
+        reloader: Reloader,
+        store: EventsStore | None,
+        metrics: Metrics,
+        gate: Gate,
+        alone: Callable[[], bool],
     ) -> None:
         self._limits, self._reloader, self._store = limits, reloader, store
         self._metrics, self._gate = metrics, gate
-        self.batcher = Batcher(limits.max_queue, limits.max_batch, limits.queue_seconds, self._batched)
+        self.batcher = Batcher(limits.max_queue, limits.max_batch, limits.queue_seconds, self._batched, alone)
 
     async def recommend(self, request: Request) -> bytes:
         """The best items for a user: one the bundle knows, or anybody by history and features, or both."""
@@ -205,8 +212,8 @@ def routes(api: Api, with_events: bool) -> list[Route]:
         Route("GET", "/v1/items/{item_id}", api.item, schemas.ItemResponse, errors=asked),
         Route("GET", "/v1/users/{user_id}", api.user, schemas.UserResponse, schemas.UserParams, errors=asked),
         Route("GET", "/v1/bundle", api.bundle, schemas.BundleResponse, errors=ALWAYS),
-        Route("GET", "/v1/health", api.health, schemas.HealthResponse, open=True),
-        Route("GET", "/v1/ready", api.ready, schemas.ReadyResponse, errors=(503,), open=True),
+        Route("GET", "/v1/health", api.health, schemas.HealthResponse, errors=(400, 431), open=True),
+        Route("GET", "/v1/ready", api.ready, schemas.ReadyResponse, errors=(400, 431, 503), open=True),
         Route("POST", "/v1/admin/reload", api.reload, schemas.ReloadResponse, errors=(*ALWAYS, 403), admin=True),
         Route("GET", "/metrics", api.metrics, None, errors=(*ALWAYS, 403), admin=True, content_type=PLAIN),
     ]

@@ -18,7 +18,7 @@ from pipeline.config_serve import ServeConfig
 from pipeline.errors import ConfigError, TwoTowerError
 from pipeline.storage import Location
 from serving import worker
-from serving.bundle import KIND, VERSION
+from serving.bundle import KIND, OLDER, VERSION
 from serving.metrics import Metrics
 from serving.protection import read_keys
 from serving.shared_numbers import SharedNumbers
@@ -35,7 +35,7 @@ def serve(bundle_path: Location | str, settings: ServeConfig | None = None) -> N
     be served, ConfigError when the address, the keys or the store of events cannot be used.
     """
     settings = settings or ServeConfig()
-    open_artifact(bundle_path, KIND, VERSION)  # said once, not by each worker
+    open_artifact(bundle_path, KIND, VERSION, OLDER)  # said once, not by each worker
     keys = read_keys(settings.keys)
     _check_tls(settings)
     with _address(settings) as address, _files(settings, len(keys)) as (counts, buckets):

@@ -36,13 +36,19 @@ class Batcher:
       max_batch: queries answered together. Between two batches the loop reads new requests and sends answers.
       max_seconds: a query that waited longer is refused when its turn comes.
       answered: called with the size of each batch.
+      alone: whether no other request is on its way, so that there is nothing to batch with.
     """
 
     def __init__(
-        self, max_queue: int, max_batch: int, max_seconds: float, answered: Callable[[int], None] = lambda _: None
+        self,
+        max_queue: int,
+        max_batch: int,
+        max_seconds: float,
+        answered: Callable[[int], None] = lambda _: None,
+        alone: Callable[[], bool] = lambda: False,
     ) -> None:
         self._max_queue, self._max_batch, self._max_seconds = max_queue, max_batch, max_seconds
-        self._answered = answered
+        self._answered, self._alone = answered, alone
         self._queue: deque[_Waiting] = deque()
         self._scheduled = False
 
@@ -60,7 +66,9 @@ class Batcher:
         loop = asyncio.get_running_loop()
         waiting = _Waiting(by, query, loop.create_future())
         self._queue.append(waiting)
-        if not self._scheduled:
+        if len(self._queue) == 1 and self._alone():
+            self._run()  # saves two rounds of the loop
+        elif not self._scheduled:
             self._scheduled = True
             loop.call_soon(self._run)
         return waiting.answer

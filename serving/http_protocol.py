@@ -3,7 +3,8 @@
 from asyncio.events import TimerHandle
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import orjson
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 MAX_HEADER_BYTES = 65_536
 
@@ -36,7 +37,7 @@ class _Guarded(HttpToolsProtocol):
             return
         self._header_bytes += len(data)
         if self._header_bytes > MAX_HEADER_BYTES:
-            self.send_400_response("The header is too large.")
+            self._refuse(431, "too_large", f"a request's header may have {MAX_HEADER_BYTES} bytes")
         elif self._timer is None:
             self._timer = self.loop.call_later(self.read_seconds, self._cut_off)
 
@@ -47,6 +48,16 @@ class _Guarded(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_header = False
         super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(400, "not_http", msg)
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        """Answer like every other refusal, and close the connection."""
+        body = orjson.dumps({"error": {"code": code, "message": message}})
+        head = f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        self.transport.write(STATUS_LINE[status] + head.encode() + body)
+        self.transport.close()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

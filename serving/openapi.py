@@ -11,7 +11,7 @@ from serving.schemas import ErrorResponse
 
 REF = "#/components/schemas/{model}"
 MEANINGS = {
-    400: "The body is not JSON.",
+    400: "The body is not JSON, or the request is not HTTP.",
     401: "No API key, or an unknown one.",
     403: "The key may not do this.",
     404: "The bundle does not know the user or item.",
@@ -19,6 +19,7 @@ MEANINGS = {
     413: "The body is too large.",
     415: "The body does not say that it is JSON.",
     422: "The request asks for the impossible.",
+    431: "The header, with the path and its query, is too large.",
     429: "The key's rate is used up; see Retry-After.",
     503: "Overloaded, or not ready; see Retry-After.",
 }

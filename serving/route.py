@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from serving.errors import MediaTypeError
 from serving.protection import Caller
 
-ALWAYS = (401, 429, 503)
-WITH_BODY = (400, 408, 413, 415)
+ALWAYS = (400, 401, 429, 431, 503)
+WITH_BODY = (408, 413, 415)
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 

@@ -97,15 +97,18 @@ class _Server(uvicorn.Server):
         self._store: EventsStore | None = open_store(settings.events, path)
         self._reloader = Reloader(path, self._metrics)
         self._poll_seconds = settings.poll_seconds
-        routes = api.routes(
-            api.Api(settings, self._reloader, self._store, self._metrics, gate), self._store is not None
-        )
+        operations = api.Api(settings, self._reloader, self._store, self._metrics, gate, self._alone)
+        routes = api.routes(operations, self._store is not None)
         document = openapi.document(routes, bool(keys))
         pages = {
             "/openapi.json": (b"application/json", orjson.dumps(document)),
             "/docs": (b"text/html; charset=utf-8", page(document)),
         }
         super().__init__(_configuration(App(routes, pages, settings, self._metrics, gate), settings))
+
+    def _alone(self) -> bool:
+        """Whether the request being answered is the only one that has come in."""
+        return len(self.server_state.tasks) <= 1
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

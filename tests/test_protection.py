@@ -108,7 +108,7 @@ def test_slow_body_is_refused(guarded: tuple[str, Path]) -> None:
 def test_large_header_is_refused(guarded: tuple[str, Path]) -> None:
     with connected(guarded[0]) as large:
         large.sendall(b"GET /v1/health HTTP/1.1\r\nX: " + b"x" * 70_000)
-        assert large.recv(1000).startswith(b"HTTP/1.1 400 ")
+        assert large.recv(1000).startswith(b"HTTP/1.1 431 ")
 
 
 def test_odd_bytes_in_a_path_do_no_harm(guarded: tuple[str, Path]) -> None:
