@@ -3,6 +3,7 @@
     <run>/checkpoint/   an artefact (pipeline/artifacts.py): replaced as a whole, the one before it kept
         state.*         the variables of the model, of its optimiser and of its running means
         weights.*       the best weights so far, where an epoch is complete
+        vocabularies/   what the rows of the embedding tables stand for
         progress.json   Progress
 
 Random draws need no state: they follow from the seed and the position (towers/randomness.py, pipeline/dataset.py).
@@ -93,8 +94,8 @@ class Checkpoints:
             return None
         raise TrainingError(self._refusal(found, other, unfinished))
 
-    def save(self, model: "TwoTower", progress: Progress, weights: Path) -> None:
-        """Replace the checkpoint. weights: the prefix of the best weights, if there are any yet.
+    def save(self, model: "TwoTower", progress: Progress, directory: Path) -> None:
+        """Replace the checkpoint. directory: of the model being written, which is kept too.
 
         Raises TrainingError when it cannot be written, as on a full disk; the one before stays. A store that cannot
         be reached is told, and tried again the next time.
@@ -103,8 +104,7 @@ class Checkpoints:
             before = self._replaced()
             with create(self.path, self.spec) as draft:
                 tf.train.Checkpoint(model=model).write(str(draft.dir / STATE))
-                for file in weights.parent.glob(f"{weights.name}.*"):
-                    shutil.copyfile(file, draft.dir / file.name)
+                shutil.copytree(directory, draft.dir, dirs_exist_ok=True)
                 (draft.dir / PROGRESS).write_text(json.dumps(asdict(progress)), encoding="utf-8")
                 draft.counts.update(epoch=progress.epoch, step=progress.step)
         except StorageError as error:

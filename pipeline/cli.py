@@ -115,6 +115,7 @@ Examples:
   twotower train -c configs/ml-1m.yaml
   twotower train -c configs/ml-1m.yaml --set name=cfm --set tasks.feature_masking.weight=0.3
   twotower train -c configs/ml-1m.yaml --resume
+  twotower train -c shop.yaml --warm-start shop
 
 SIGTERM and Ctrl-C write a checkpoint and stop. A run that was killed goes on from its last checkpoint."""
 )
@@ -123,6 +124,10 @@ def train(
     settings: SetOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that was stopped.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Drop the run that was stopped, begin again.")] = False,
+    warm_start: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Begin with the weights of that run (or checkpoint, or bundle)."),
+    ] = None,
     debug: DebugOption = False,
 ) -> None:
     """Train the two towers.
@@ -134,6 +139,8 @@ def train(
     loaded = _load(config, settings)
     if resume or restart:
         loaded.train.unfinished = "resume" if resume else "restart"
+    if warm_start is not None:
+        loaded.train.warm_start = warm_start
     stages.run("train", loaded)
 
 

@@ -13,7 +13,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from pipeline.config_section import Section
 from pipeline.config_serve import ServeConfig
 from pipeline.config_source import SourceConfig
-from pipeline.config_watch import WatchConfig
+from pipeline.config_train import TrainConfig, WatchConfig
 from pipeline.storage import Location, locate
 
 Fraction = Field(default=0.0, ge=0.0, lt=1.0)
@@ -196,33 +196,6 @@ class TasksConfig(Section):
     feature_level: FeatureLevelConfig = FeatureLevelConfig()
     semantic_level: SemanticLevelConfig = SemanticLevelConfig()
     session_level: SessionLevelConfig = SessionLevelConfig()
-
-
-class TrainConfig(Section):
-    """The training loop."""
-
-    optimizer: Literal["adam", "adagrad"] = "adam"
-    learning_rate: PositiveFloat = 0.001
-    schedule: Literal["constant", "cosine"] = "constant"
-    """`cosine`: the learning rate falls to 0 over `max_epochs`, along half a cosine."""
-    batch_size: PositiveInt = 1024
-    max_epochs: PositiveInt = 20
-    patience: PositiveInt = 3
-    """Evaluations without a better validation HIT before training stops."""
-    monitor: PositiveInt = 50
-    """N of the validation HIT@N that chooses the best checkpoint."""
-    history_sampling: Literal["recent", "others"] = "recent"
-    """`recent`: the items before the positive, in order. `others`: random other train items of the user."""
-    half_life_days: PositiveFloat | None = None
-    """Weigh an example by 0.5 ** (age / half-life); None weighs all alike."""
-    seed: int = Field(default=1, ge=0, lt=2**32)
-    deterministic: bool = False
-    """Only ops that give the same bits every time: the same seed on the same machine repeats a run exactly."""
-    checkpoint_minutes: PositiveFloat = 10
-    """A checkpoint is written this often, and after every epoch."""
-    unfinished: Literal["ask", "resume", "restart", "auto"] = "ask"
-    """What to do with a run that was stopped: `ask`: nothing, and say so. `resume`: go on from its checkpoint; another
-    config's is refused. `restart`: begin again. `auto`, that of `twotower run`: go on if it is this config's."""
 
 
 class EvaluateConfig(Section):

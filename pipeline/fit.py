@@ -41,7 +41,6 @@ class Fit:
     def __post_init__(self) -> None:
         # One signature, so that the graph of a step does not depend on which batch came first.
         self.step = tf.function(self.model.train_step, input_signature=[self.dataset.signature()])
-        self.step.get_concrete_function()  # makes the variables that are left, of tasks and the optimiser
         self.saved = time.monotonic()
 
     def run(self) -> dict[str, float]:
@@ -131,7 +130,7 @@ class Fit:
         return (self.progress.epoch - 1) * len(self.dataset) + self.progress.step
 
     def _save(self) -> None:
-        self.checkpoints.save(self.model, self.progress, self.directory / BEST)
+        self.checkpoints.save(self.model, self.progress, self.directory)
         self.saved = time.monotonic()
 
     def _counts(self) -> dict[str, float]:

@@ -12,6 +12,7 @@
 
 import json
 import platform
+import shutil
 from collections.abc import Mapping
 from importlib.metadata import distributions
 from pathlib import Path
@@ -21,12 +22,13 @@ import numpy as np
 import yaml
 
 from pipeline import storage
-from pipeline.artifacts import code_version
+from pipeline.artifacts import code_version, open_artifact
 from pipeline.config import Config
 from pipeline.storage import Location
 
 CONFIG, ENVIRONMENT, METRICS = "config.yaml", "environment.json", "metrics.jsonl"
 BAD_BATCH = "bad_batch.npz"
+VOCABULARIES = "vocabularies"
 
 
 class RunFolder:
@@ -39,6 +41,13 @@ class RunFolder:
         """Say what is being run, and where it differs from others."""
         for name, text in self._described().items():
             self._write(name, text)
+
+    def keep_vocabularies(self, directory: Path) -> None:
+        """Keep beside the weights what their rows stand for: the names of items and field values, not of users."""
+        prepared = open_artifact(self.config.prepared_dir("vocabularies"), "vocabularies", 1)
+        (directory / VOCABULARIES).mkdir()
+        for file in [prepared.file("items.parquet"), *prepared.parts("item."), *prepared.parts("user.")]:
+            shutil.copyfile(file, directory / VOCABULARIES / file.name)
 
     def end(self, directory: Path) -> None:
         """Keep the description in the folder of the finished model too, which is never changed."""

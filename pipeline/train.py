@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,12 @@ from pipeline.errors import ArtifactError
 from pipeline.fit import Fit
 from pipeline.run_folder import RunFolder
 from pipeline.sequences import UserSequences
+from pipeline.storage import Location
 from pipeline.tables import VERSION as TABLES_VERSION
 from pipeline.tables import Tables
 from pipeline.train_checks import needed_jobs
 from pipeline.validation import Validation
+from pipeline.warm_start import find_source, warm_start
 from pipeline.watch import watching
 from ssl_tasks.registry import make_tasks
 from ssl_tasks.task import Corpus
@@ -58,9 +60,11 @@ def train(config: Config) -> Artifact:
     """
     train_checks.check_settings(config)
     train_checks.task_artifacts(config)
-    spec, path = _spec(config), config.run_dir / "model"
+    path = config.run_dir / "model"
+    source = find_source(config) if config.train.warm_start else None
+    spec = _spec(config, source)
     checkpoints = Checkpoints(config, spec)
-    if done := current(path, spec):
+    if done := current(path, spec) or _own_heir(path, spec, source):
         checkpoints.discard_finished()
         return done
     train_checks.check_fields(config)
@@ -68,8 +72,11 @@ def train(config: Config) -> Artifact:
     with create(path, spec) as draft:  # whose lock keeps a second process off the checkpoint too
         found = checkpoints.begin(config.train.unfinished)
         fit = _start(config, checkpoints, draft.dir)
+        fit.folder.keep_vocabularies(draft.dir)
         if found:
             fit.progress = checkpoints.restore(found, fit.model, draft.dir)
+        elif source:
+            warm_start(fit.model, config, source)
         fit.folder.begin()
         with watching(config, fit.model, resumed=found is not None) as fit.watch:
             draft.counts.update(fit.run())
@@ -85,7 +92,7 @@ def open_model(config: Config) -> Artifact:
     sizes would fit the weights, and answer nonsense.
     """
     artifact = open_artifact(config.run_dir / "model", KIND, VERSION)
-    trained_on = artifact.manifest["spec"]["inputs"]
+    trained_on = {name: made for name, made in artifact.manifest["spec"]["inputs"].items() if name != "warm_start"}
     other = [kind for kind, fingerprint in _fingerprints(config, trained_on).items() if fingerprint != trained_on[kind]]
     if artifact.config["tower"] != json.loads(config.tower.model_dump_json()):
         other.append("`tower` settings")
@@ -127,9 +134,11 @@ def read_inputs(config: Config) -> Inputs:
 
 
 def build(model: TwoTower) -> None:
-    """Create all variables by encoding one unknown user and item."""
+    """Create all variables by encoding one unknown user and item, and by each task's loss."""
     model(tf.zeros((1,), tf.int32))
     model.user_tower({name: tf.zeros((1, *shape), tf.int32) for name, shape in model.user_input_spec().items()})
+    for task in model.tasks:
+        task.loss(model, training=False)
 
 
 def _start(config: Config, checkpoints: Checkpoints, directory: Path) -> Fit:
@@ -143,14 +152,25 @@ def _start(config: Config, checkpoints: Checkpoints, directory: Path) -> Fit:
     build(model)
     dataset = TrainDataset(config, inputs.sequences, inputs.users, inputs.rows)
     model.compile(optimizer=make_optimizer(config.train, len(dataset) * config.train.max_epochs))
+    model.optimizer.build(model.trainable_variables)
     validation = Validation.of(model, config, inputs.sequences, inputs.users, inputs.rows)
     return Fit(model, config, dataset, validation, directory, checkpoints, RunFolder(config))
 
 
-def _spec(config: Config) -> Spec:
+def _own_heir(path: Location, spec: Spec, source: Artifact | None) -> Artifact | None:
+    """The model at `path` when the run began with its own model of before, and nothing else has changed since."""
+    if source is None or source.path != path:
+        return None
+    before = source.manifest["spec"]["inputs"].get("warm_start", "")
+    return current(path, replace(spec, inputs=spec.inputs | {"warm_start": before}))
+
+
+def _spec(config: Config, source: Artifact | None) -> Spec:
     """The settings that the model depends on, and the artefacts it reads."""
     inputs = _fingerprints(config, ["tables", "vocabularies", "user_sequences", *sorted(needed_jobs(config))])
     settings = config.model_dump(include={"split", "tower", "loss", "train"}, exclude={"train": HOW_TO_RUN})
+    if source is not None:
+        inputs["warm_start"] = source.fingerprint
     return Spec(KIND, VERSION, inputs, settings | {"tasks": _switched_on(config.tasks)})
 
 

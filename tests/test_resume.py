@@ -4,7 +4,8 @@ import os
 import resource
 import shutil
 import signal
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from kill_fixture import Executioner, executioner
 from train_fixtures import at_step, config_of, model_of, prepare_log, records, send, variables
 
-from pipeline.artifacts import open_artifact
+from pipeline.artifacts import Artifact, open_artifact
 from pipeline.checkpoints import Progress
 from pipeline.config import Config, TrainConfig
 from pipeline.errors import ArtifactError, TrainingError, TrainingInterruptedError
@@ -60,7 +61,7 @@ def stopped(config: Config, steps: int) -> Config:
     return config
 
 
-def checkpoint_of(config: Config):
+def checkpoint_of(config: Config) -> Artifact:
     return open_artifact(config.run_dir / "checkpoint", "checkpoint", 1)
 
 
@@ -82,12 +83,6 @@ def test_a_run_killed_at_random_steps_ends_bit_for_bit_as_if_it_had_not_been(wor
     expected, found = (variables(model_of(config), "weights") for config in (whole, killed))
     assert expected.keys() == found.keys()
     assert [name for name, value in expected.items() if not np.array_equal(value, found[name])] == []
-
-
-def test_a_finished_run_leaves_no_checkpoint(workdir):
-    config = config_of(workdir, "finished")
-    train(config)
-    assert not (config.run_dir / "checkpoint").exists()
 
 
 # --- going on ---
@@ -112,29 +107,43 @@ def test_a_run_is_finished_after_its_last_epoch_or_its_patience(epoch, best_epoc
     assert Progress(epoch=epoch, best_epoch=best_epoch).finished(TrainConfig(max_epochs=20, patience=3)) == finished
 
 
-def test_a_half_run_is_not_overwritten_without_being_asked(workdir):
-    config = stopped(config_of(workdir, "half"), 3)
+@pytest.fixture(scope="module")
+def half(workdir) -> Config:
+    """A run stopped after three steps; nobody changes it."""
+    return stopped(config_of(workdir, "half"), 3)
+
+
+@pytest.fixture
+def unfinished(half, workdir) -> Callable[..., Config]:
+    """unfinished(setting, ...): a config with a copy of that half run for its own."""
+    name = f"half-{uuid.uuid4().hex[:8]}"
+    shutil.copytree(half.run_dir, half.run_dir.with_name(name))
+    return lambda *settings: config_of(workdir, name, *settings)
+
+
+def test_a_half_run_is_not_overwritten_without_being_asked(half):
     with pytest.raises(TrainingError, match=r"unfinished run \(epoch 1, step 3\)\. Cure: go on with `--resume`, or"):
-        train(config)
+        train(half)
 
 
-def test_a_half_run_of_other_settings_is_refused_with_what_differs(workdir):
-    stopped(config_of(workdir, "other"), 3)
-    for unfinished, cure in (("ask", "choose another `name`"), ("resume", "resume it with its own settings")):
-        with pytest.raises(TrainingError, match=rf"`tower\.normalize` True -> False.*Cure: {cure}"):
-            train(config_of(workdir, "other", "tower.normalize=false", f"train.unfinished={unfinished}"))
+@pytest.mark.parametrize(
+    ("asked", "cure"), [("ask", "choose another `name`"), ("resume", "resume it with its own settings")]
+)
+def test_a_half_run_of_other_settings_is_refused_with_what_differs(unfinished, asked, cure):
+    with pytest.raises(TrainingError, match=rf"`tower\.normalize` True -> False.*Cure: {cure}"):
+        train(unfinished("tower.normalize=false", f"train.unfinished={asked}"))
 
 
-@pytest.mark.parametrize("unfinished", ["restart", "auto"])
-def test_a_half_run_of_other_settings_makes_room_when_told_to(workdir, unfinished):
-    config = stopped(config_of(workdir, unfinished), 3)
-    artifact = train(config_of(workdir, unfinished, "tower.normalize=false", f"train.unfinished={unfinished}"))
-    assert artifact.config["tower"]["normalize"] is False
+@pytest.mark.parametrize("asked", ["restart", "auto"])
+def test_a_half_run_of_other_settings_makes_room_when_told_to(unfinished, asked):
+    config = unfinished("tower.normalize=false", "train.max_epochs=1", f"train.unfinished={asked}")
+    assert train(config).config["tower"]["normalize"] is False
     assert not (config.run_dir / "checkpoint").exists()
 
 
 def test_resume_without_a_checkpoint_begins_and_says_so(workdir, capsys):
-    assert train(config_of(workdir, "nothing", "train.unfinished=resume")).counts["epochs"] == 2
+    config = config_of(workdir, "nothing", "train.max_epochs=1", "train.unfinished=resume")
+    assert train(config).counts["epochs"] == 1
     assert "no checkpoint to resume from" in capsys.readouterr().err
 
 
@@ -142,13 +151,13 @@ def test_a_run_on_an_object_store_goes_on_and_keeps_two_checkpoints(workdir, buc
     for name in sizes(Path(workdir)):
         if name.startswith(("tables", "prepared")):
             put(Path(workdir) / name, locate(bucket) / "work" / name)
-    settings = (f"{bucket}/work", "remote", EVERY_STEP, "train.batch_size=40")
-    config = stopped(config_of(*settings), 5)
+    settings = (f"{bucket}/work", "remote", EVERY_STEP)
+    config = stopped(config_of(*settings), 3)
     assert len({name.partition("/")[0] for name in sizes(config.run_dir / "checkpoint")}) == 3  # and the manifest
     resumed = train(config_of(*settings, "train.unfinished=resume"))
     assert resumed.counts["epochs"] == 2
     assert not sizes(config.run_dir / "checkpoint")
-    train(config_of(workdir, "local", "train.batch_size=40"))
+    train(config_of(workdir, "local"))
     assert records(config_of(workdir, "local")) == records(config_of(*settings))
 
 
@@ -195,17 +204,14 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_good_checkpoint(workdir):
     good = checkpoint_of(config)
     good.verify()
     assert good.counts == {"epoch": 1, "step": 2}
-    assert train(config_of(workdir, "full", "train.unfinished=resume")).counts["epochs"] == 2
 
 
-def test_an_altered_checkpoint_is_refused_with_the_cure(workdir, tmp_path):
-    shutil.copytree(workdir, tmp_path / "copy")
-    config = stopped(config_of(str(tmp_path / "copy"), "altered"), 2)
+def test_an_altered_checkpoint_is_refused_with_the_cure(unfinished):
+    config = unfinished("train.unfinished=resume")
     (state,) = config.run_dir.glob("checkpoint/run=*/state.data*")
     state.write_bytes(bytes(state.stat().st_size))
     with pytest.raises(ArtifactError, match=r"state\.data.* was altered.*Cure: `--restart` begins again"):
-        train(config_of(str(tmp_path / "copy"), "altered", "train.unfinished=resume"))
+        train(config)
     state.unlink()
     with pytest.raises(ArtifactError, match=r"missing or truncated\. Cure: `--restart` drops"):
         train(config)
-    assert train(config_of(str(tmp_path / "copy"), "altered", "train.unfinished=restart")).counts["epochs"] == 2

@@ -17,11 +17,10 @@ def workdir(tmp_path_factory) -> str:
     """Two finished runs that differ in the learning rate and a task, and one that was stopped in its second epoch."""
     folder = str(tmp_path_factory.mktemp("runs"))
     prepare_log(folder)
-    quiet = "watch.tensorboard=false"
-    train(config_of(folder, "base", quiet))
+    train(config_of(folder, "base"))
     task = "tasks.feature_level={weight: 0.1, batch_size: 16, negatives: 4}"
-    train(config_of(folder, "faster", quiet, "train.learning_rate=0.01", task))
-    stopped: Config = config_of(folder, "stopped", quiet, "train.max_epochs=3")
+    train(config_of(folder, "faster", "train.learning_rate=0.01", task))
+    stopped: Config = config_of(folder, "stopped", "train.max_epochs=3")
     with at_step(4, send(signal.SIGTERM)), pytest.raises(TrainingInterruptedError):
         train(stopped)
     return folder

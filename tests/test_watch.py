@@ -13,7 +13,13 @@ from pipeline.storage import locate, put, sizes
 from pipeline.train import load_model, train
 from towers.keras import tf
 
-SETTINGS = ("watch.every_steps=2", "watch.projector_items=10", "train.batch_size=64", "train.monitor=5")
+SETTINGS = (
+    "watch.tensorboard=true",
+    "watch.every_steps=2",
+    "watch.projector_items=10",
+    "train.batch_size=64",
+    "train.monitor=5",
+)
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +89,6 @@ def test_the_folder_describes_the_run(config):
         assert environment.keys() == {"code", "python", "packages"}
         assert environment["packages"]["tensorflow"] == tf.__version__
     assert (config.run_dir / "metrics.jsonl").read_bytes() == model_of(config).file("metrics.jsonl").read_bytes()
-
-
-def test_nothing_is_recorded_when_not_asked_for(workdir):
-    config = config_of(workdir, "quiet", "watch.tensorboard=false")
-    train(config)
-    assert not (config.run_dir / "tensorboard").exists()
 
 
 def test_a_run_in_an_object_store_records_there(workdir, bucket):

@@ -27,6 +27,7 @@ def config_of(workdir: str, name: str, *overrides: str) -> Config:
             "tower={embedding_dim: 8, hidden: [12, 8], history_length: 4, history_dim: 8}",
             "train.batch_size=128",
             "train.max_epochs=2",
+            "watch.tensorboard=false",
             *overrides,
         ],
     )

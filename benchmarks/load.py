@@ -1,0 +1,142 @@
+"""A running server, the load that wrk puts on it, and what it cost the server."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.measure import ROOT
+
+TICKS = os.sysconf("SC_CLK_TCK")
+START = (
+    "import json, sys\n"
+    "from pipeline.config_serve import ServeConfig\n"
+    "from serving.app import serve\n"
+    "if __name__ == '__main__':\n"
+    "    serve(sys.argv[1], ServeConfig(**json.loads(sys.argv[2])))\n"
+)
+SCRIPT = """
+local users, n = {%(users)s}, %(first)d
+local head = {["Content-Type"] = "application/json"}
+request = function()
+  n = n %% #users + 1
+  return wrk.format("POST", "/v1/recommend", head, '{"user_id":"' .. users[n] .. '","k":%(k)d}')
+end
+%(pause)s
+done = function(summary, latency)
+  local e = summary.errors
+  io.write(string.format('\\nRESULT {"requests":%%d,"seconds":%%f,"p50":%%f,"p99":%%f,"status":%%d,"broken":%%d}\\n',
+    summary.requests, summary.duration / 1e6, latency:percentile(50), latency:percentile(99),
+    e.status, e.connect + e.read + e.write + e.timeout))
+end
+"""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What wrk saw, and the CPU seconds the server spent meanwhile. p50, p99: microseconds, of all answers.
+
+    status: answers with a status of 400 and above. broken: connections that failed, and requests without an answer.
+    """
+
+    requests: int
+    seconds: float
+    p50: float
+    p99: float
+    status: int
+    broken: int
+    cpu: float
+
+    @property
+    def good(self) -> int:
+        """Answers that were what was asked for."""
+        return self.requests - self.status
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server as a process of its own."""
+
+    url: str
+    process: subprocess.Popen[str]
+
+    def workers(self) -> list[int]:
+        """The process ids of its children."""
+        pid = self.process.pid
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def cpu(self) -> float:
+        """CPU seconds of the server and its workers so far."""
+        return sum(_cpu(pid) for pid in (self.process.pid, *self.workers()))
+
+    def resident(self) -> int:
+        """Bytes of memory of the workers that belong to no file: mapped files are shared, and may be dropped."""
+        return sum(_anonymous(pid) for pid in self.workers())
+
+    def load(
+        self, users: Sequence[str], k: int, connections: int, seconds: float, pause_ms: int = 0, threads: int = 1
+    ) -> Load:
+        """Ask for users in turn over so many connections; pause_ms: each rests so long before a request."""
+        pause = f"delay = function() return {pause_ms} end" if pause_ms else ""
+        names = ",".join(json.dumps(user) for user in users)
+        with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+            script.write(SCRIPT % {"users": names, "first": 0, "k": k, "pause": pause})
+            script.flush()
+            command = [wrk(), f"-t{threads}", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "10s"]
+            before = self.cpu()
+            printed = subprocess.run(
+                [*command, "-s", script.name, self.url], capture_output=True, text=True, check=True
+            ).stdout
+            cpu = self.cpu() - before
+        found = re.search(r"RESULT (.*)", printed)
+        if found is None:
+            raise RuntimeError(f"wrk told nothing: {printed}")
+        return Load(**json.loads(found[1]), cpu=cpu)
+
+
+def wrk() -> str:
+    """The path of wrk. Raises RuntimeError with the cure when it is not installed."""
+    path = shutil.which("wrk")
+    if path is None:
+        raise RuntimeError("this benchmark needs wrk. Cure: apt-get install wrk (Debian, Ubuntu) or brew install wrk")
+    return path
+
+
+@contextmanager
+def running(bundle: Path, **settings: object) -> Iterator[Server]:
+    """A server over a bundle on a free port."""
+    arguments = json.dumps({"port": 0, "events": {"store": "none"}, **settings})
+    with subprocess.Popen(
+        [sys.executable, "-c", START, str(bundle), arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            if " at " not in line:
+                raise RuntimeError("the server did not start")
+            yield Server(line.split(" at ")[1].split(" ")[0], process)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=60)
+
+
+def _cpu(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def _anonymous(pid: int) -> int:
+    found = re.search(r"RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(found[1]) * 1024 if found else 0
