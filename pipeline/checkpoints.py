@@ -11,6 +11,8 @@ Random draws need no state: they follow from the seed and the position (towers/r
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,29 +96,40 @@ class Checkpoints:
             return None
         raise TrainingError(self._refusal(found, other, unfinished))
 
-    def save(self, model: "TwoTower", progress: Progress, directory: Path) -> None:
+    def save(self, model: "TwoTower", progress: Progress, directory: Path) -> bool:
         """Replace the checkpoint. directory: of the model being written, which is kept too.
 
-        Raises TrainingError when it cannot be written, as on a full disk; the one before stays. A store that cannot
-        be reached is told, and tried again the next time.
+        Returns: whether it is written; a store that cannot be reached is told, and may answer the next time.
+        Raises TrainingError when there is no room for it; the one before stays.
         """
         try:
             before = self._replaced()
-            with create(self.path, self.spec) as draft:
+            with self._room_for(f"the checkpoint of {progress}"), create(self.path, self.spec) as draft:
                 tf.train.Checkpoint(model=model).write(str(draft.dir / STATE))
                 shutil.copytree(directory, draft.dir, dirs_exist_ok=True)
                 (draft.dir / PROGRESS).write_text(json.dumps(asdict(progress)), encoding="utf-8")
                 draft.counts.update(epoch=progress.epoch, step=progress.step)
-        except StorageError as error:
-            say(f"no checkpoint at {progress}: {error}")
-        except (OSError, tf.errors.OpError) as error:
-            raise TrainingError(
-                f"the checkpoint of {progress} cannot be written to {self.path} ({_reason(error)}). The one before is "
-                "intact. Cure: make room on that disk, then `twotower train --resume`"
-            ) from None
-        else:
             if before is not None:
                 storage.remove(self.path / before)
+        except StorageError as error:
+            say(f"no checkpoint at {progress}: {error}")
+            return False
+        return True
+
+    def save_best(self, model: "TwoTower", directory: Path) -> None:
+        """Keep the weights as the best so far in a folder. Raises TrainingError when there is no room for them."""
+        with self._room_for("the best weights"):
+            tf.train.Checkpoint(model=model).write(str(directory / BEST))
+
+    @contextmanager
+    def _room_for(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, tf.errors.OpError) as error:
+            raise TrainingError(
+                f"{what} cannot be written for {self.path.parent} ({_reason(error)}). The last checkpoint is intact. "
+                "Cure: make room on that disk, then `twotower train --resume`"
+            ) from None
 
     def restore(self, found: Artifact, model: "TwoTower", directory: Path) -> Progress:
         """Put the state into a model whose optimiser is built, and the best weights into a folder.

@@ -29,7 +29,7 @@ Examples:
   twotower query -c configs/demo.yaml --user u0001 -k 10
 
 Exit codes: 0 done, 2 a wrong option or setting, 3 an input file is not what it says, 4 an artefact is missing or
-damaged, 5 a request that cannot be answered, 130 interrupted, 1 anything else.
+damaged, 5 a request that cannot be answered, 130 or 143 interrupted, 1 anything else.
 
 Every stage skips itself when its inputs and settings have not changed since it last ran. The settings are listed in
 docs/configuration.md.""",

@@ -109,29 +109,32 @@ class Fit:
 
     def _save_when_due(self, stop: StopSignal) -> None:
         due = time.monotonic() - self.saved >= 60 * self.config.train.checkpoint_minutes
-        if due or stop.name:
-            self._save()
+        if not (due or stop.name):
+            return
+        saved = self._save()
         if stop.name:
+            at = "the checkpoint is written" if saved else "the last checkpoint is an earlier one"
             raise TrainingInterruptedError(
-                f"stopped by {stop.name} at {self.progress}; the checkpoint is written. Cure: `--resume` goes on",
+                f"stopped by {stop.name} at {self.progress}; {at}. Cure: `--resume` goes on from there",
                 stop.exit_code or 1,
             )
 
     def _end_epoch(self, record: dict[str, Any], hit: float) -> None:
-        if self.watch:
-            self.watch.epoch(self._number(), record["examples_per_second"], record.get("validation", {}))
+        number = self._number()
         if self.progress.complete(record, hit):
-            tf.train.Checkpoint(model=self.model).write(str(self.directory / BEST))
-        self.folder.write_metrics(self.progress.records)
+            self.checkpoints.save_best(self.model, self.directory)
         self._save()
+        self.folder.write_metrics(self.progress.records)
+        if self.watch:
+            self.watch.epoch(number, record["examples_per_second"], record.get("validation", {}))
 
     def _number(self) -> int:
         """How many steps the run has done."""
         return (self.progress.epoch - 1) * len(self.dataset) + self.progress.step
 
-    def _save(self) -> None:
-        self.checkpoints.save(self.model, self.progress, self.directory)
+    def _save(self) -> bool:
         self.saved = time.monotonic()
+        return self.checkpoints.save(self.model, self.progress, self.directory)
 
     def _counts(self) -> dict[str, float]:
         progress = self.progress

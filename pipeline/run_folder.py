@@ -13,7 +13,8 @@
 import json
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ import yaml
 from pipeline import storage
 from pipeline.artifacts import code_version, open_artifact
 from pipeline.config import Config
+from pipeline.errors import StorageError
+from pipeline.progress import say
 from pipeline.storage import Location
 
 CONFIG, ENVIRONMENT, METRICS = "config.yaml", "environment.json", "metrics.jsonl"
@@ -56,7 +59,8 @@ class RunFolder:
 
     def write_metrics(self, records: list[dict[str, Any]]) -> None:
         """Replace metrics.jsonl."""
-        self._write(METRICS, metrics_lines(records))
+        with unless_unreachable(f"{METRICS} is as of before"):
+            self._write(METRICS, metrics_lines(records))
 
     def save_batch(self, batch: Mapping[str, np.ndarray]) -> Location:
         """Keep a batch that cannot be trained on, and say where."""
@@ -79,6 +83,15 @@ class RunFolder:
         if isinstance(self.path, Path):
             self.path.mkdir(parents=True, exist_ok=True)
         storage.replace_text(self.path / name, text)
+
+
+@contextmanager
+def unless_unreachable(what: str) -> Iterator[None]:
+    """Say what is not written while an object store cannot be reached, and go on: no epoch is worth less for it."""
+    try:
+        yield
+    except StorageError as error:
+        say(f"{what}: {error}")
 
 
 def environment() -> dict[str, Any]:

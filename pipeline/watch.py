@@ -17,6 +17,7 @@ from pipeline import local_disk, storage
 from pipeline.catalogue import Vocabularies, titles
 from pipeline.config import Config
 from pipeline.event_file import EventFile, write_projector
+from pipeline.run_folder import unless_unreachable
 from pipeline.storage import Location
 from pipeline.tables import Tables
 from towers.keras import tf
@@ -81,8 +82,9 @@ class Watch:
 
     def _publish(self) -> None:
         if not isinstance(self.target, Path):
-            for name in storage.sizes(self.directory):
-                storage.put(self.directory / name, self.target / name)
+            with unless_unreachable(f"{self.target} is as of before"):
+                for name in storage.sizes(self.directory):
+                    storage.put(self.directory / name, self.target / name)
 
 
 @contextmanager
