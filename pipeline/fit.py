@@ -57,10 +57,7 @@ class Fit:
                 if self.validation:
                     hit = self.validation.hit()
                     record["validation"] = {monitored: hit, **self.validation.spread()}
-                    say(
-                        f"epoch {self.progress.epoch}: loss {record['loss']:.4f}, validation {monitored} {hit:.4f}, "
-                        f"{record['examples_per_second']:,.0f} examples/s"
-                    )
+                self._say(record)
                 self._end_epoch(record, hit)
         (self.directory / METRICS).write_text(metrics_lines(self.progress.records), encoding="utf-8")
         if self.watch:
@@ -75,7 +72,7 @@ class Fit:
             for mean in self.model.means.values():
                 mean.reset_state()
         before = min(progress.step * self.config.train.batch_size, examples)
-        started = time.monotonic()
+        started, cpu = time.monotonic(), time.process_time()
         with bar(
             total=examples, initial=before, desc=f"epoch {progress.epoch}", unit=" examples", unit_scale=True, delay=1
         ) as shown:
@@ -90,6 +87,7 @@ class Fit:
             "loss": progress.loss_sum / max(progress.step, 1),
             "losses": losses,
             "examples_per_second": round(speed, 1),
+            "cpu_seconds": round(time.process_time() - cpu, 2),
         }
 
     def _run_step(self, batch: Mapping[str, tf.Tensor]) -> None:
@@ -127,6 +125,11 @@ class Fit:
         self.folder.write_metrics(self.progress.records)
         if self.watch:
             self.watch.epoch(number, record["examples_per_second"], record.get("validation", {}))
+
+    def _say(self, record: dict[str, Any]) -> None:
+        validation = "".join(f", validation {name} {value:.4f}" for name, value in record.get("validation", {}).items())
+        speed = f"{record['examples_per_second']:,.0f} examples/s"
+        say(f"epoch {record['epoch']}: loss {record['loss']:.4f}{validation}, {speed}")
 
     def _number(self) -> int:
         """How many steps the run has done."""

@@ -16,6 +16,8 @@ from pipeline.fit import Fit
 from pipeline.importers import import_source
 from towers.keras import tf
 
+SPEED = ("examples_per_second", "cpu_seconds")
+
 
 def config_of(workdir: str, name: str, *overrides: str) -> Config:
     return load_config(
@@ -67,7 +69,7 @@ def model_of(config: Config) -> Artifact:
 def records(config: Config) -> list[dict]:
     """The lines of metrics.jsonl, without how fast they were made."""
     lines = [json.loads(line) for line in model_of(config).file("metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "examples_per_second"} for line in lines]
+    return [{name: value for name, value in line.items() if name not in SPEED} for line in lines]
 
 
 def variables(artifact: Artifact, prefix: str) -> dict[str, np.ndarray]:
