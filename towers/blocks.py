@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from towers.keras import keras, tf
+from towers.layer_norm import LayerNorm
 from towers.randomness import Dropout
 
 
@@ -32,8 +33,8 @@ class TransformerBlock(keras.layers.Layer):
         self.out = keras.layers.Dense(width, name="out")
         self.inner = keras.layers.Dense(width, activation="relu", name="inner")
         self.outer = keras.layers.Dense(width, name="outer")
-        self.norm_attention = keras.layers.LayerNormalization(epsilon=1e-6, name="norm_attention")
-        self.norm_feed_forward = keras.layers.LayerNormalization(epsilon=1e-6, name="norm_feed_forward")
+        self.norm_attention = LayerNorm(epsilon=1e-6, name="norm_attention")
+        self.norm_feed_forward = LayerNorm(epsilon=1e-6, name="norm_feed_forward")
         self.dropout = Dropout(dropout)
 
     def call(self, x: tf.Tensor, present: tf.Tensor, training: bool = False) -> tf.Tensor:

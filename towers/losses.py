@@ -1,7 +1,7 @@
 """Retrieval losses: pure functions of tensors. All reduce by a (weighted) mean over the batch."""
 
 from towers.keras import tf
-from towers.softmax_kernel import softmax_sum
+from towers.softmax_kernel import weighted_log_sum
 
 
 def batch_softmax(
@@ -34,12 +34,12 @@ def batch_softmax(
     distinct, column, copies = tf.unique_with_counts(item_ids)
     first = tf.math.unsorted_segment_min(tf.range(tf.size(item_ids)), column, tf.size(distinct))
     own = tf.cast(tf.stack((tf.range(tf.size(column)), column), axis=1), tf.int64)  # (B, 2)
-    bias = tf.math.log(tf.cast(copies, users.dtype))
+    bias, positive = tf.math.log(tf.cast(copies, tf.float32)), _positive(users, items, temperature)
     if log_q is not None:
-        bias -= tf.gather(log_q, first)
-    shares = _shares(users, weights)
-    positive_bias = None if log_q is None else -log_q
-    return softmax_sum(users / temperature, items, tf.gather(items, first), shares, positive_bias, bias, own)
+        bias, positive = bias - tf.gather(log_q, first), positive - log_q
+    shares = _shares(positive, weights)
+    total = weighted_log_sum(users / temperature, tf.gather(items, first), positive, shares, bias, own)
+    return total - tf.reduce_sum(shares * positive)
 
 
 def sampled_softmax(
@@ -64,11 +64,18 @@ def sampled_softmax(
     Returns: a float scalar.
     References: Xie et al. 2022 (MicRec), eq. 7.
     """
-    return softmax_sum(users / temperature, positives, negatives, _shares(users, weights), excluded=excluded)
+    positive = _positive(users, positives, temperature)
+    shares = _shares(positive, weights)
+    total = weighted_log_sum(users / temperature, negatives, positive, shares, excluded=excluded)
+    return total - tf.reduce_sum(shares * positive)
 
 
-def _shares(users: tf.Tensor, weights: tf.Tensor | None) -> tf.Tensor:
-    """The weights as shares of their sum, float [B]; all 0 where the sum is."""
-    if weights is None:
-        return tf.fill((tf.shape(users)[0],), 1 / tf.cast(tf.shape(users)[0], users.dtype))
+def _positive(users: tf.Tensor, items: tf.Tensor, temperature: float) -> tf.Tensor:
+    """<u_i, v_i> / tau, float32 [B]."""
+    return tf.reduce_sum(tf.cast(users, tf.float32) * tf.cast(items, tf.float32), axis=1) / temperature
+
+
+def _shares(positive: tf.Tensor, weights: tf.Tensor | None) -> tf.Tensor:
+    """The weights as shares of their sum, float32 [B]; all 0 where the sum is."""
+    weights = tf.ones_like(positive) if weights is None else weights
     return tf.math.divide_no_nan(weights, tf.reduce_sum(weights))

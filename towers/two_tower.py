@@ -51,7 +51,6 @@ class UserTower(keras.Model):
             present = tf.logical_and(present, drawn)
         length = self.config.tower.history_length
         embedded = tf.reshape(embedded, (-1, length, self.item_embeddings.width))  # (B*L, W) -> (B, L, W)
-        embedded *= tf.cast(present, embedded.dtype)[..., tf.newaxis]
         fields = None
         if self.user_embeddings.fields:
             fields = self.user_embeddings({name: inputs[name] for name in self.field_shapes})

@@ -26,12 +26,13 @@ class YoutubeDnnUserTower(keras.layers.Layer):
         """Encode B users.
 
         Args:
-          history: float [B, L, W], zero where there is no item. present: bool [B, L], False where there is none.
+          history: float [B, L, W]. present: bool [B, L], False where there is no item.
           user_fields: float [B, V], the user's other fields, or None when there are none.
         Returns: float [B, hidden[-1]]. An empty history has the mean 0.
         """
-        count = tf.reduce_sum(tf.cast(present, history.dtype), axis=1, keepdims=True)  # (B, 1)
-        mean = tf.math.divide_no_nan(tf.reduce_sum(history, axis=1), count)  # (B, L, W) -> (B, W)
+        kept = tf.cast(present, history.dtype)
+        total = tf.matmul(kept[:, tf.newaxis, :], history)[:, 0]  # (B, 1, L) x (B, L, W) -> (B, W)
+        mean = tf.math.divide_no_nan(total, tf.reduce_sum(kept, axis=1, keepdims=True))
         if user_fields is not None:
             mean = tf.concat((mean, user_fields), axis=1)
         return self.mlp(mean, training=training)
