@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from pipeline.config_loss import LossConfig
 from pipeline.config_section import Section
 from pipeline.config_serve import ServeConfig
 from pipeline.config_source import SourceConfig
@@ -128,17 +129,6 @@ class TowerConfig(Section):
     item_fields: list[str] | None = None
     """Item fields the towers read; None takes all of the schema but titles. `item_id` is a field."""
     user_fields: list[str] | None = None
-
-
-class LossConfig(Section):
-    """The retrieval loss."""
-
-    kind: Literal["batch_softmax", "sampled_softmax"] = "batch_softmax"
-    temperature: PositiveFloat = 0.1
-    logq: bool = True
-    """Subtract log q(item) from the logits of in-batch negatives (Yi et al. 2019)."""
-    negatives: PositiveInt = 1000
-    """Uniform negatives per batch of the sampled softmax."""
 
 
 class TaskConfig(Section):

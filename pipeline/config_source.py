@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from pipeline.config_section import Section
 
@@ -69,6 +69,10 @@ class SourceConfig(Section):
     """`day`: events are kept by their UTC date, and later stages count a day once. `none`: the log is one piece."""
     minimum_rating: float | None = None
     """Keep only events rated at least this; None keeps all. `format: table` needs `table.rating` for it."""
+    keep_negatives: bool = False
+    """Put the events rated lower aside, for `loss.negatives.explicit`: what was disliked; or, where `table.rating`
+    names a column of clicks (1 or 0) and `minimum_rating` is 1, what was shown and not clicked. They count nowhere
+    else."""
     max_rejected_share: float = Field(default=0.1, ge=0.0, le=1.0)
     """A file with a larger share of bad rows than this fails the import, before anything is published."""
     max_future_days: float = Field(default=1.0, ge=0.0)
@@ -77,3 +81,9 @@ class SourceConfig(Section):
     """ISO 8601, UTC. Takes the place of the clock, so that an import of old logs can be repeated exactly."""
     table: TableSourceConfig = TableSourceConfig()
     demo: DemoSourceConfig = DemoSourceConfig()
+
+    @model_validator(mode="after")
+    def _negatives_are_told_apart(self) -> "SourceConfig":
+        if self.keep_negatives and self.minimum_rating is None:
+            raise ValueError("`keep_negatives` needs `minimum_rating`: events rated lower are the negatives")
+        return self

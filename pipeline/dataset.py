@@ -7,6 +7,8 @@ import numpy as np
 
 from pipeline.catalogue import FieldTable
 from pipeline.config import Config
+from pipeline.explicit_negatives import read_explicit_negatives
+from pipeline.negatives import BatchNegatives
 from pipeline.sequences import UserSequences
 from towers.keras import tf
 
@@ -53,30 +55,13 @@ def other_history(events: Events, positions: np.ndarray, length: int, rng: np.ra
     return np.where(places == positions[:, np.newaxis], 0, events.items[places]).astype(np.int32)
 
 
-def clicked_negatives(events: Events, positions: np.ndarray, negatives: np.ndarray) -> np.ndarray:
-    """Which of the shared negatives each example's user has clicked in training.
-
-    Args: positions int64 [B], negatives int32 [n]. Returns: int64 [H, 2], distinct pairs (example, negative).
-    """
-    row = events.row[positions]
-    starts, lengths = events.starts[row], (events.stops - events.starts)[row]
-    example = np.repeat(np.arange(len(positions)), lengths)
-    inside = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    items = events.items[np.repeat(starts, lengths) + inside]
-    order = np.argsort(negatives, kind="stable")
-    low = np.searchsorted(negatives[order], items, side="left")
-    high = np.searchsorted(negatives[order], items, side="right")
-    hits = high - low  # an item may have been drawn more than once
-    step = np.arange(hits.sum()) - np.repeat(np.cumsum(hits) - hits, hits)
-    pairs = np.stack((np.repeat(example, hits), order[np.repeat(low, hits) + step]), axis=1)
-    return np.unique(pairs, axis=0).astype(np.int64)
-
-
 class TrainDataset:
     """Batches of the train events, one example per event, in a new order each epoch."""
 
     def __init__(self, config: Config, sequences: UserSequences, users: FieldTable, rows: int) -> None:
-        self.config, self.events, self.users, self.rows = config, Events.train(sequences), users, rows
+        self.config, self.events, self.users = config, Events.train(sequences), users
+        explicit = read_explicit_negatives(config, self.events)
+        self.negatives = BatchNegatives(config.loss.negatives, self.events, rows, explicit)
         self.weights = recency_weights(self.events.timestamps, config.train.half_life_days)
 
     def __len__(self) -> int:
@@ -107,10 +92,7 @@ class TrainDataset:
         batch = {"history": history, "positive": events.items[positions], "weight": self.weights[positions]}
         user = events.users[events.row[positions]]
         batch |= {field.name: self.users.columns[field.name][user] for field in self.users.fields}
-        if self.config.loss.kind == "sampled_softmax":
-            batch["negatives"] = rng.integers(1, self.rows, self.config.loss.negatives, dtype=np.int32)
-            batch["clicked"] = clicked_negatives(events, positions, batch["negatives"])
-        return batch
+        return batch | self.negatives.batch(positions, rng)
 
     def signature(self) -> dict[str, tf.TensorSpec]:
         """Shapes and dtypes of a batch."""
@@ -121,10 +103,7 @@ class TrainDataset:
         }
         for field in self.users.fields:
             spec[field.name] = tf.TensorSpec((None, *self.users.columns[field.name].shape[1:]), tf.int32)
-        if self.config.loss.kind == "sampled_softmax":
-            spec["negatives"] = tf.TensorSpec((self.config.loss.negatives,), tf.int32)
-            spec["clicked"] = tf.TensorSpec((None, 2), tf.int64)
-        return spec
+        return spec | self.negatives.signature()
 
 
 def recency_weights(timestamps: np.ndarray, half_life_days: float | None) -> np.ndarray:

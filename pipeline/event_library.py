@@ -45,8 +45,9 @@ class EventLibrary:
         """Read the events of a file with this SHA-256. Raises InputError when it changes meanwhile."""
         spec = self._spec(file, digest)
         path = self._folder / events_folder(spec)
-        with write_events(path, spec, name, self._source.partition, self._limit) as writer:
-            read(writer, file, self._source)
+        source = self._source
+        with write_events(path, spec, name, source.partition, self._limit, source.keep_negatives) as writer:
+            read(writer, file, source)
             check_unchanged(name, file, digest)
         return open_artifact(path, spec.kind, spec.version)
 
@@ -56,6 +57,8 @@ class EventLibrary:
         if source.format == "demo":
             return Spec(EVENTS_KIND, EVENTS_VERSION, {"file": digest}, settings | demo_logs.settings(source))
         settings |= {"suffixes": file.suffixes[-2:], "minimum_rating": source.minimum_rating}
+        if source.keep_negatives:
+            settings["keep_negatives"] = True
         settings |= {"max_future_days": source.max_future_days, "limit": self._given_limit}
         if source.format == "table":
             settings["table"] = import_table.event_settings(source.table)

@@ -1,7 +1,7 @@
 """The training loop: epochs, validation, the best weights, and a checkpoint often enough to lose nothing."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,14 @@ from towers.two_tower import TwoTower
 class Fit:
     """One training run: a compiled model, its data, and where its results go.
 
+    mine: finds hard negatives, when it is time; called before every step with the number of those before it.
     directory: the local folder of the model being written; the best weights lie there.
     """
 
     model: TwoTower
     config: Config
     dataset: TrainDataset
+    mine: Callable[[int], None]
     validation: Validation | None
     directory: Path
     checkpoints: Checkpoints
@@ -62,7 +64,7 @@ class Fit:
         (self.directory / METRICS).write_text(metrics_lines(self.progress.records), encoding="utf-8")
         if self.watch:
             tf.train.Checkpoint(model=self.model).read(str(self.directory / BEST)).assert_consumed()
-            self.watch.end(np.bincount(self.dataset.events.items, minlength=self.dataset.rows))
+            self.watch.end(np.bincount(self.dataset.events.items, minlength=self.dataset.negatives.rows))
         return self._counts()
 
     def _run_epoch(self, stop: StopSignal) -> dict[str, Any]:
@@ -77,6 +79,7 @@ class Fit:
             total=examples, initial=before, desc=f"epoch {progress.epoch}", unit=" examples", unit_scale=True, delay=1
         ) as shown:
             for batch in self.dataset.epoch(progress.epoch, progress.step):
+                self.mine(self._number())
                 self._run_step(batch)
                 shown.update(len(batch["positive"]))
                 shown.set_postfix(loss=f"{progress.loss_sum / progress.step:.4f}")

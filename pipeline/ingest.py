@@ -46,7 +46,8 @@ def ingest_events(
     minimum_rating: float | None,
     writer: EventsWriter,
 ) -> None:
-    """Write the events of one file. Ratings below the minimum are filtered (`below_minimum_rating`).
+    """Write the events of one file. Those rated below the minimum are filtered (`below_minimum_rating`), and put aside
+    as negatives if the writer keeps them.
 
     Rejects `timestamp_in_the_future`, later than the writer's limit.
     """
@@ -56,14 +57,17 @@ def ingest_events(
         items = parse_id(block.columns[columns.item_id], "item_id", sieve)
         times = parse_time(block.columns[columns.timestamp], sieve, columns.time_unit, columns.time_format)
         writer.reject_future(times, sieve)
+        negative = np.zeros(len(block), dtype=bool)
         if columns.rating is not None:
             ratings = parse_number(block.columns[columns.rating], "rating", sieve)
             sieve.reject(ratings.is_null().to_numpy(zero_copy_only=False) & sieve.good, "missing_rating")
             if minimum_rating is not None:
-                below = pc.fill_null(pc.less(ratings, minimum_rating), False)
-                sieve.filter(below.to_numpy(zero_copy_only=False), "below_minimum_rating")
+                negative = pc.fill_null(pc.less(ratings, minimum_rating), False).to_numpy(zero_copy_only=False)
+                sieve.filter(negative, "below_minimum_rating")
         kept = writer.account.settle(block, sieve)
         events = pa.table([users, items, times], schema=EVENTS)
+        if writer.keep_negatives:
+            writer.add_negatives(events.filter(pa.array(negative & sieve.good)))
         writer.add(events if len(kept) == len(block) else events.take(pa.array(kept)))
 
 

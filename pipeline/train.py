@@ -12,9 +12,11 @@ from pipeline.artifacts import Artifact, Spec, create, current, open_artifact
 from pipeline.catalogue import FieldTable, Vocabularies, item_table, user_table
 from pipeline.checkpoints import BEST, Checkpoints
 from pipeline.config import Config, TasksConfig
+from pipeline.config_loss import LossConfig
 from pipeline.dataset import TrainDataset
 from pipeline.errors import ArtifactError
 from pipeline.fit import Fit
+from pipeline.hard_negatives import hard_negative_mining
 from pipeline.run_folder import RunFolder
 from pipeline.sequences import UserSequences
 from pipeline.storage import Location
@@ -104,13 +106,14 @@ def open_model(config: Config) -> Artifact:
 
 
 def load_model(config: Config) -> TwoTower:
-    """The trained model of `config`, without its SSL tasks.
+    """The trained model of `config`, without its SSL tasks and what its negatives had to remember.
 
     Raises ArtifactError where `open_model` does, and when the weights cannot be read.
     """
     artifact = open_model(config)
     inputs = read_inputs(config)
-    model = TwoTower(config, inputs.items, inputs.users, inputs.counts)
+    plain = config.model_copy(update={"loss": LossConfig()})
+    model = TwoTower(plain, inputs.items, inputs.users, inputs.counts)
     build(model)
     weights = artifact.parts(f"{BEST}.")[0].with_name(BEST)
     try:
@@ -154,7 +157,8 @@ def _start(config: Config, checkpoints: Checkpoints, directory: Path) -> Fit:
     model.compile(optimizer=make_optimizer(config.train, len(dataset) * config.train.max_epochs))
     model.optimizer.build(model.trainable_variables)
     validation = Validation.of(model, config, inputs.sequences, inputs.users, inputs.rows)
-    return Fit(model, config, dataset, validation, directory, checkpoints, RunFolder(config))
+    mine = hard_negative_mining(model, dataset)
+    return Fit(model, config, dataset, mine, validation, directory, checkpoints, RunFolder(config))
 
 
 def _own_heir(path: Location, spec: Spec, source: Artifact | None) -> Artifact | None:

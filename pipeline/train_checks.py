@@ -13,23 +13,23 @@ from pipeline.errors import ArtifactError, ConfigError
 from pipeline.tables import Tables
 from ssl_tasks.registry import TASKS
 
-LOGIT_BYTES = 16
-"""Of each score of a batch: itself, its mask, its softmax and its gradient, in float32."""
+COPIES = 3
+"""Of the embedded histories of a batch a step holds at least: themselves, the tower's first layer, a gradient."""
 
 
 def check_settings(config: Config) -> None:
     """Refuse what no data could be trained with. Raises ConfigError."""
-    loss, tower, size = config.loss, config.tower, config.train.batch_size
-    if loss.kind == "batch_softmax" and size < 2:
+    negatives, tower, size = config.loss.negatives, config.tower, config.train.batch_size
+    if size < 2 and not negatives.uniform:
         raise ConfigError(
-            "`train.batch_size` is 1, but the negatives of `loss.kind: batch_softmax` are the other examples of the "
-            "batch. Cure: a larger batch, or `loss.kind: sampled_softmax`"
+            "`train.batch_size` is 1, but the negatives of `loss.negatives.in_batch` are the other examples of the "
+            "batch. Cure: a larger batch, or `loss.negatives.uniform`"
         )
-    needed = LOGIT_BYTES * size * (size if loss.kind == "batch_softmax" else loss.negatives)
+    needed = COPIES * 4 * size * tower.history_length * tower.embedding_dim
     if needed > (memory := _memory()):
         raise ConfigError(
-            f"`train.batch_size` {size:,} makes a step of {needed / 2**30:,.0f} GiB of scores; this machine has "
-            f"{memory / 2**30:,.0f}. Cure: a smaller batch"
+            f"`train.batch_size` {size:,} makes a step of {needed / 2**30:,.0f} GiB of embedded histories; this "
+            f"machine has {memory / 2**30:,.0f}. Cure: a smaller batch"
         )
     if tower.history_dim is not None and tower.history_dim % tower.heads:
         raise ConfigError(

@@ -24,6 +24,8 @@ from pipeline.tables import EVENTS
 
 ITEM_COUNTS = "item_counts.parquet"
 """How many events each item has: item_id string, events int64."""
+NEGATIVES = "negatives.parquet"
+"""The events that were rated too low, of a source with `keep_negatives`: columns of EVENTS."""
 _ITEM_COUNTS = pa.schema([("item_id", pa.string()), ("events", pa.int64())])
 
 
@@ -34,12 +36,14 @@ class EventsWriter:
     Unix second after which events are in the future.
     """
 
-    def __init__(self, draft: Draft, file: str, partition: Partition, limit: int) -> None:
+    def __init__(self, draft: Draft, file: str, partition: Partition, limit: int, keep_negatives: bool = False) -> None:
         self._draft = draft
         self._rejects = Rejects(draft.dir / "rejects.csv")
         self._parts = Days(draft.dir) if partition == "day" else WholeLog(draft.dir)
         self._limit = limit
         self._items = _ItemCounts()
+        self.keep_negatives = keep_negatives
+        self._negatives = pq.ParquetWriter(draft.dir / NEGATIVES, EVENTS) if keep_negatives else None
         self._events = 0
         self._before: int | None = None
         self._earliest_future: int | None = None
@@ -61,6 +65,11 @@ class EventsWriter:
         self._items.add(events["item_id"])
         self._parts.add(events.cast(EVENTS))
 
+    def add_negatives(self, events: pa.Table) -> None:
+        """Put events (columns of EVENTS) aside as negatives. Only with `keep_negatives`."""
+        if self._negatives is not None and events.num_rows:
+            self._negatives.write_table(events)
+
     def reject_future(self, times: pa.Array, sieve: Sieve) -> None:
         """Reject events, int64 [n] Unix seconds, that are later than the limit: `timestamp_in_the_future`."""
         seconds = times.to_numpy()
@@ -73,6 +82,7 @@ class EventsWriter:
     def finish(self) -> None:
         """Write what is held, and the counts."""
         self._parts.finish()
+        self._close()
         pq.write_table(self._items.total(), self._draft.dir / ITEM_COUNTS)
         first, last = self._span or (None, None)
         self._draft.counts |= {
@@ -84,13 +94,18 @@ class EventsWriter:
             "ignored_columns": self.ignored_columns,
         }
 
+    def _close(self) -> None:
+        self._parts.close()
+        if self._negatives is not None:
+            self._negatives.close()
+
     def __enter__(self) -> "EventsWriter":
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._parts.close()
+        self._close()
         self._rejects.__exit__(kind, error, trace)
 
 
@@ -123,8 +138,10 @@ def events_folder(spec: Spec) -> str:
 
 
 @contextmanager
-def write_events(path: Location, spec: Spec, file: str, partition: Partition, limit: int) -> Iterator[EventsWriter]:
+def write_events(
+    path: Location, spec: Spec, file: str, partition: Partition, limit: int, keep_negatives: bool = False
+) -> Iterator[EventsWriter]:
     """Write the events artefact of `file`; it becomes visible when the block ends well."""
-    with create(path, spec) as draft, EventsWriter(draft, file, partition, limit) as writer:
+    with create(path, spec) as draft, EventsWriter(draft, file, partition, limit, keep_negatives) as writer:
         yield writer
         writer.finish()

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tower_fixtures import ROWS, USERS, small_config, users
 
-from pipeline.dataset import Events, TrainDataset, clicked_negatives, recency_weights, user_inputs
+from pipeline.dataset import TrainDataset, recency_weights, user_inputs
 from pipeline.sequences import UserSequences
 
 
@@ -73,7 +73,7 @@ def test_an_epoch_repeats_and_the_next_one_differs():
     assert not np.array_equal(first["positive"], other["positive"])
 
 
-@pytest.mark.parametrize("extra", ["loss.kind=sampled_softmax", "train.history_sampling=others"])
+@pytest.mark.parametrize("extra", ["loss.negatives.uniform=9", "train.history_sampling=others"])
 def test_an_epoch_can_begin_at_any_batch(extra):
     dataset = TrainDataset(small_config("train.batch_size=6", extra), sequences(), users(), ROWS)
     whole = list(dataset.batches(2))
@@ -85,7 +85,7 @@ def test_an_epoch_can_begin_at_any_batch(extra):
 
 
 def test_tf_data_gives_the_same_batches_as_numpy():
-    dataset = TrainDataset(small_config("loss.kind=sampled_softmax", "loss.negatives=9"), sequences(), users(), ROWS)
+    dataset = TrainDataset(small_config("loss.negatives.uniform=9"), sequences(), users(), ROWS)
     for tensors, arrays in zip(dataset.epoch(3), dataset.batches(3), strict=True):
         assert tensors.keys() == arrays.keys()
         assert all(np.array_equal(tensors[name].numpy(), arrays[name]) for name in arrays)
@@ -100,24 +100,6 @@ def test_other_history_holds_other_items_of_the_same_user():
         others = {item for item in history if item}
         assert any(others | {positive} <= items for items in allowed)
     assert np.any(batch["history"] > 0)
-
-
-@given(st.integers(0, 1000), st.integers(1, 40))
-@settings(max_examples=30, deadline=None)
-def test_clicked_negatives_are_exactly_those_the_user_has_in_training(seed, count):
-    data = sequences(seed)
-    events = Events.train(data)
-    rng = np.random.default_rng(seed)
-    negatives = rng.integers(1, ROWS, count).astype(np.int32)
-    positions = rng.permutation(len(events.items))[:8]
-    found = {tuple(pair) for pair in clicked_negatives(events, positions, negatives).tolist()}
-    expected = {
-        (example, place)
-        for example, position in enumerate(positions)
-        for place, item in enumerate(negatives.tolist())
-        if item in train_items(data, int(events.row[position]))
-    }
-    assert found == expected
 
 
 def test_user_inputs_take_the_most_recent_known_items():

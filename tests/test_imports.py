@@ -26,7 +26,14 @@ ALLOWED = {
         "pipeline.vocabulary",
         "beam_jobs",
     },
-    "towers": {"pipeline.catalogue", "pipeline.config", "pipeline.errors", "pipeline.vocabulary", "towers"},
+    "towers": {
+        "pipeline.catalogue",
+        "pipeline.config",
+        "pipeline.config_loss",
+        "pipeline.errors",
+        "pipeline.vocabulary",
+        "towers",
+    },
     # Tasks open the Beam artefacts they declare.
     "ssl_tasks": {
         "pipeline.artifacts",

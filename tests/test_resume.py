@@ -24,7 +24,7 @@ EVERY_STEP = "train.checkpoint_minutes=0.0000001"
 HARD = (
     "tower.dropout=0.2",
     "tower.history_dropout=0.2",
-    "loss={kind: sampled_softmax, negatives: 20}",
+    "loss={negatives: {uniform: 20, queue: 40, queue_warmup: 3, hard: {count: 2}}, frequency: {source: streaming}}",
     "tasks.feature_level={weight: 0.1, batch_size: 16, negatives: 4}",
     "tasks.semantic_level={weight: 0.1, batch_size: 16, negatives: 4, relation: taxonomy, taxonomy_field: category}",
     "train.history_sampling=others",

@@ -51,7 +51,10 @@ def small_config(*overrides: str) -> Config:
 
 
 def batch(config: Config, size: int = 7, seed: int = 3) -> dict[str, np.ndarray]:
-    """A batch of the in-batch softmax with left-padded histories, one of them empty."""
+    """A batch with left-padded histories, one of them empty, and whatever any kind of negatives needs.
+
+    Users 0 and 2 clicked two items and one item beside their positives.
+    """
     rng = np.random.default_rng(seed)
     history = rng.integers(1, ROWS, (size, config.tower.history_length)).astype(np.int32)
     history[0] = 0
@@ -62,12 +65,17 @@ def batch(config: Config, size: int = 7, seed: int = 3) -> dict[str, np.ndarray]
         "history": history,
         "positive": rng.integers(1, ROWS, size).astype(np.int32),
         "weight": rng.random(size).astype(np.float32) + 0.5,
+        "clicked": np.array([4, 9, 17], np.int32),
+        "clicked_by": np.array([0, 0, 2], np.int32),
+        "uniform_negatives": np.array([9, 11, 4, 17, 9, 23], np.int32),
+        "explicit_negatives": np.tile(np.array([0, 12, 25], np.int32), (size, 1)),
+        "user_row": np.arange(size, dtype=np.int32),
         **{field.name: table.columns[field.name][user] for field in table.fields},
     }
 
 
 def counts() -> np.ndarray:
-    return np.concatenate(([0], np.random.default_rng(2).integers(0, 50, ROWS - 1)))
+    return np.concatenate(([0], np.random.default_rng(2).integers(1, 50, ROWS - 1)))
 
 
 def small_model(config: Config, tasks: tuple = ()) -> TwoTower:

@@ -1,6 +1,6 @@
 """The logarithm of a softmax's denominator over shared negatives, without a B x N matrix in memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from towers.keras import tf
 
@@ -14,7 +14,7 @@ def weighted_log_sum(
     others: tf.Tensor,
     weights: tf.Tensor,
     bias: tf.Tensor | None = None,
-    excluded: tf.Tensor | None = None,
+    excluded: Sequence[tf.Tensor] = (),
 ) -> tf.Tensor:
     """The weighted sum of each user's log sum exp over the negatives that all users share and what is its own.
 
@@ -25,17 +25,18 @@ def weighted_log_sum(
     read in cache; as ordinary TensorFlow operations the same loss passes over a [B, N] matrix about twenty times.
 
     Args:
-      users: float [B, D], divided by the temperature. negatives: float [N, D]. Products are taken in their dtype.
+      users: float [B, D], divided by the temperature. negatives: float [N, D]. Products are taken in their dtype, sums
+        in float32 (float64 where `users` are).
       others: float [B], o. weights: float [B], w; constants, which get no gradient.
       bias: float [N], b, constants too; None is zero.
-      excluded: int64 [H, 2], pairs (i, j) in ascending order of i: the probability of negative j for user i is
-        exactly 0. A pair may come twice.
-    Returns: a scalar, float32 (float64 where `users` are); differentiable in users, negatives and others.
+      excluded: groups of int [H, 2], pairs (i, j) in ascending order of i in each group: the probability of negative
+        j for user i is exactly 0. A pair may come twice.
+    Returns: a scalar, float32 or float64; differentiable in users, negatives and others.
     """
     wide = tf.float64 if users.dtype == tf.float64 else tf.float32
     weights = tf.stop_gradient(tf.cast(weights, wide))
     b = None if bias is None else tf.stop_gradient(tf.cast(bias, wide))
-    pairs = tf.zeros((0, 2), tf.int64) if excluded is None else tf.cast(excluded, tf.int64)
+    pairs = [tf.cast(group, tf.int32) for group in excluded]
 
     @tf.custom_gradient
     def summed(users: tf.Tensor, negatives: tf.Tensor, others: tf.Tensor) -> tuple[tf.Tensor, Callable]:
@@ -51,12 +52,17 @@ def weighted_log_sum(
 
 
 def _over_blocks(
-    users: tf.Tensor, negatives: tf.Tensor, o: tf.Tensor, weights: tf.Tensor, bias: tf.Tensor | None, pairs: tf.Tensor
+    users: tf.Tensor,
+    negatives: tf.Tensor,
+    o: tf.Tensor,
+    weights: tf.Tensor,
+    bias: tf.Tensor | None,
+    pairs: Sequence[tf.Tensor],
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """(the sum, its derivatives in users [B, D], in negatives [N, D], in o [B])."""
     count, wide = tf.shape(users)[0], o.dtype
     blocks = (count + BLOCK - 1) // BLOCK
-    bounds = tf.searchsorted(pairs[:, 0], tf.cast(tf.range(blocks + 1) * BLOCK, tf.int64))
+    bounds = [tf.searchsorted(group[:, 0], tf.range(blocks + 1) * BLOCK) for group in pairs]
     shares = tf.TensorArray(wide, blocks, element_shape=(None,), infer_shape=False)
     rows = tf.TensorArray(wide, blocks, element_shape=(None, users.shape[1]), infer_shape=False)
 
@@ -64,15 +70,16 @@ def _over_blocks(
         n: tf.Tensor, total: tf.Tensor, rows: tf.TensorArray, d_negatives: tf.Tensor, shares: tf.TensorArray
     ) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray, tf.Tensor, tf.TensorArray]:
         block = slice(n * BLOCK, tf.minimum((n + 1) * BLOCK, count))
-        own = pairs[bounds[n] : bounds[n + 1]] - tf.stack((tf.cast(n * BLOCK, tf.int64), 0))
+        own = [group[at[n] : at[n + 1]] - (n * BLOCK, 0) for group, at in zip(pairs, bounds, strict=True)]
         u, w = users[block], weights[block]
         probabilities, log_sum = _block(u, negatives, bias, own, wide)
+        narrow = tf.cast(probabilities, u.dtype)
         share = tf.math.sigmoid(log_sum - o[block])  # of the negatives in the whole sum
         total += tf.reduce_sum(w * (o[block] + tf.math.softplus(log_sum - o[block])))
         scale = (w * share)[:, tf.newaxis]  # times the probabilities among the negatives: dS / dl
-        d_users = scale * tf.cast(tf.matmul(probabilities, negatives), wide)
+        d_users = scale * tf.cast(tf.matmul(narrow, negatives), wide)
         scaled = tf.cast(scale * tf.cast(u, wide), u.dtype)
-        d_negatives += tf.cast(tf.matmul(probabilities, scaled, transpose_a=True), wide)
+        d_negatives += tf.cast(tf.matmul(narrow, scaled, transpose_a=True), wide)
         return n + 1, total, rows.write(n, d_users), d_negatives, shares.write(n, w - w * share)
 
     start = (0, tf.zeros((), wide), rows, tf.zeros(tf.shape(negatives), wide), shares)
@@ -81,15 +88,15 @@ def _over_blocks(
 
 
 def _block(
-    users: tf.Tensor, negatives: tf.Tensor, bias: tf.Tensor | None, pairs: tf.Tensor, wide: tf.DType
+    users: tf.Tensor, negatives: tf.Tensor, bias: tf.Tensor | None, pairs: Sequence[tf.Tensor], wide: tf.DType
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Of R users: the softmax over the negatives alone [R, N], and the log of its denominator [R]."""
-    logits = tf.matmul(users, negatives, transpose_b=True)  # (R, N)
+    logits = tf.cast(tf.matmul(users, negatives, transpose_b=True), wide)  # (R, N)
     if bias is not None:
-        logits = tf.nn.bias_add(logits, tf.cast(bias, logits.dtype))
-    lowest = tf.fill((tf.shape(pairs)[0],), logits.dtype.min)
-    logits = tf.tensor_scatter_nd_update(logits, pairs, lowest)
+        logits = tf.nn.bias_add(logits, bias)
+    for group in pairs:
+        lowest = tf.fill((tf.shape(group)[0],), wide.min)
+        logits = tf.tensor_scatter_nd_update(logits, group, lowest)
     probabilities = tf.nn.softmax(logits)
     # From what the softmax has made of the largest logit; of the lowest where all are excluded.
-    largest = tf.cast(tf.reduce_max(logits, axis=1), wide)
-    return probabilities, largest - tf.math.log(tf.cast(tf.reduce_max(probabilities, axis=1), wide))
+    return probabilities, tf.reduce_max(logits, axis=1) - tf.math.log(tf.reduce_max(probabilities, axis=1))

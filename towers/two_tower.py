@@ -10,7 +10,7 @@ from pipeline.config import Config
 from towers.blocks import unit_norm
 from towers.embeddings import FieldEmbeddings, ItemTable, select_fields
 from towers.keras import keras, tf, tfrs
-from towers.losses import batch_softmax, sampled_softmax
+from towers.negatives import Negatives
 from towers.randomness import at_step, uniform
 from towers.registry import TOWERS
 
@@ -87,7 +87,7 @@ class TwoTower(tfrs.models.Model):
         )
         self.user_tower = UserTower(config, self.item_table, self.item_embeddings, users)
         self.item_tower = TOWERS[config.tower.kind][1](config.tower)
-        self.log_q = tf.constant(log_probability(item_counts))
+        self.negatives = Negatives(config.loss, item_counts, config.tower.hidden[-1])
         self.tasks = list(tasks)
         projectors = {task.name: task.projector(config.tower) for task in tasks}
         self.projectors = {name: layer for name, layer in projectors.items() if layer is not None}
@@ -121,8 +121,10 @@ class TwoTower(tfrs.models.Model):
         """The joint loss of one batch.
 
         Args:
-          inputs: the user tower's inputs, `positive` int32 [B], `weight` float32 [B]; for sampled softmax also
-            `negatives` int32 [n] and `clicked` int64 [H, 2] (see towers/losses.py).
+          inputs: the user tower's inputs, `positive` int32 [B], `weight` float32 [B], and what the negatives of the
+            configuration need: `clicked` int32 [P], the items that the users clicked, and `clicked_by` int32 [P], the
+            place of the user in the batch; `uniform_negatives` int32 [n]; `explicit_negatives` int32 [B, n],
+            0 = none; `user_row` int32 [B], the users' rows among the mined negatives.
         Returns: a float scalar.
         """
         loss = self.retrieval_loss(inputs, training)
@@ -134,21 +136,12 @@ class TwoTower(tfrs.models.Model):
         return loss
 
     def retrieval_loss(self, inputs: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
-        """Batch or sampled softmax, as the config says."""
-        history, positive = inputs["history"], inputs["positive"]
-        groups = [tf.reshape(history, (-1,)), positive]
-        sampled = self.config.loss.kind == "sampled_softmax"
-        if sampled:
-            groups.append(inputs["negatives"])
-        embedded = self._embed_once(groups)
-        users = self.user_tower.encode(embedded[0], inputs, training)
-        items = self.encode_items(embedded[1], training)
-        temperature = self.config.loss.temperature
-        if sampled:
-            negatives = self.encode_items(embedded[2], training)
-            return sampled_softmax(users, items, negatives, inputs["clicked"], temperature, inputs["weight"])
-        log_q = tf.gather(self.log_q, positive) if self.config.loss.logq else None
-        return batch_softmax(users, items, positive, log_q, temperature, inputs["weight"])
+        """The softmax of the positives against the negatives of the configuration (towers/negatives.py)."""
+        groups = [tf.reshape(inputs["history"], (-1,)), *self.negatives.items(inputs)]
+        history, *embedded = self._embed_once(groups)
+        users = self.user_tower.encode(history, inputs, training)
+        vectors = [self.encode_items(items, training) for items in embedded]
+        return self.negatives.loss(users, vectors, inputs, training)
 
     def _embed_once(self, groups: list[tf.Tensor]) -> list[tf.Tensor]:
         """Embed each distinct item once and hand its embedding out to every place it stands in.
@@ -181,9 +174,3 @@ class TwoTower(tfrs.models.Model):
     @tf.function(reduce_retracing=True)
     def _user_vectors(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
         return self.user_tower(inputs)
-
-
-def log_probability(counts: np.ndarray) -> np.ndarray:
-    """log of each item's share of the train events, float32 [R]; unseen items count as one event."""
-    counts = np.maximum(counts.astype(np.float64), 1.0)
-    return np.log(counts / counts.sum()).astype(np.float32)
