@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +100,7 @@ def train(task: TrainTask) -> Clock:
     dataset = TrainDataset(config, sequences(task), FieldTable((), {}), task.items + 1)
     if task.input_only:
         for batch in dataset.epoch(1):
-            if not clock.step(lambda batch=batch: batch["positive"].numpy()):
+            if not clock.step(batch["positive"].numpy):
                 break
         return clock
     with tempfile.TemporaryDirectory() as folder:
@@ -107,7 +108,7 @@ def train(task: TrainTask) -> Clock:
     step = tf.function(model.train_step, reduce_retracing=True)
     for batch in dataset.epoch(1):
         loss = float(step(batch)["loss"])
-        if not clock.step(lambda loss=loss: loss):
+        if not clock.step(partial(float, loss)):
             break
     return clock
 
