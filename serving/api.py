@@ -109,7 +109,7 @@ class Api:
 
     async def ready(self, request: Request) -> bytes:
         """Whether to send requests here: 503 while the queue is full."""
-        if len(self.batcher) >= self._limits.max_queue:
+        if self.batcher.full():
             raise OverloadedError("the queue is full", 1)
         return orjson.dumps({"status": "ready", "bundle": self._reloader.served.run})
 
@@ -191,7 +191,9 @@ def clean(message: str) -> str:
 def routes(api: Api, with_events: bool) -> list[Route]:
     """All operations. Health and readiness need no key, since load balancers have none."""
     sent, asked = (*ALWAYS, *WITH_BODY, 404, 422), (*ALWAYS, 404, 422)
-    recommend = Route("POST", "/v1/recommend", api.recommend, schemas.RecommendResponse, errors=sent)
+    recommend = Route(
+        "POST", "/v1/recommend", api.recommend, schemas.RecommendResponse, errors=sent, full=api.batcher.full
+    )
     found = [
         replace(recommend, body=schemas.RecommendRequest),
         replace(

@@ -19,6 +19,7 @@ from serving.errors import (
     NoRouteError,
     NotFoundError,
     NotJsonError,
+    OverloadedError,
     SlowBodyError,
     TooLargeError,
     UnauthorizedError,
@@ -61,7 +62,7 @@ class App:
         try:
             try:
                 body = await self._answer(scope, receive, exchange)
-                status, headers = exchange.status, [(b"content-type", exchange.content_type)]
+                status, headers = exchange.status, [(b"content-type", exchange.content_type), *exchange.more]
             except Exception as error:
                 status, body, headers = refusal(error)
             if exchange.hang_up:
@@ -84,6 +85,10 @@ class App:
         if route is None:
             return self._page(path, method, methods, exchange)
         exchange.name = route.name
+        if route.full is not None and route.full():
+            # Under overload most requests end here, so that as little as can be is done for them.
+            exchange.status, exchange.more = OVERLOADED.status, RETRY
+            return FULL
         headers = dict(scope["headers"])
         caller = None
         if not route.open:
@@ -155,14 +160,21 @@ class App:
 
 
 class _Exchange:
-    """What is known so far of a request being answered. hang_up: the rest of its body will not be read."""
+    """What is known so far of a request being answered.
 
-    __slots__ = ("caller", "content_type", "hang_up", "name", "status")
+    hang_up: the rest of its body will not be read. more: further headers of the answer.
+    """
+
+    __slots__ = ("caller", "content_type", "hang_up", "more", "name", "status")
 
     def __init__(self) -> None:
         self.name, self.status, self.content_type = OTHER, 200, b"application/json"
         self.caller: Caller | None = None
+        self.more: Headers = []
         self.hang_up = False
+
+
+OVERLOADED = OverloadedError("the queue is full. Cure: ask again later", 1)
 
 
 def refusal(error: Exception) -> tuple[int, bytes, Headers]:
@@ -186,6 +198,10 @@ def refusal(error: Exception) -> tuple[int, bytes, Headers]:
         LOG.error("a request failed", exc_info=error)
         status, code, message = 500, "internal", "the server failed; its log tells more"
     return status, orjson.dumps({"error": {"code": code, "message": clean(message)}}), headers
+
+
+_, FULL, _headers = refusal(OVERLOADED)
+RETRY = _headers[1:]
 
 
 def _explained(error: ValidationError) -> RequestError:

@@ -55,6 +55,10 @@ class Batcher:
     def __len__(self) -> int:
         return len(self._queue)
 
+    def full(self) -> bool:
+        """Whether not even one more may wait."""
+        return len(self._queue) >= self._max_queue
+
     def check_room(self, queries: int) -> None:
         """Raises OverloadedError when so many more may not wait."""
         if len(self._queue) + queries > self._max_queue:

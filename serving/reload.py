@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import Any
 
 from pipeline import manifest
@@ -15,6 +16,7 @@ from pipeline.storage import Location
 from serving.metrics import Metrics
 from serving.served import Served
 
+M_ARENA_MAX = -8
 LOG = logging.getLogger("serving")
 SWITCH_SECONDS = 0.0005
 """Python lets a thread run this long before another may: short, since requests wait while a bundle is being loaded."""
@@ -78,11 +80,16 @@ class Reloader:
         os.kill(os.getppid(), signal.SIGHUP)
 
 
+def one_arena() -> None:
+    """Have all threads share one heap: each of glibc's keeps holes where a bundle was loaded."""
+    with suppress(AttributeError):  # not glibc
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+
+
 def _give_back() -> None:
     gc.collect(1)
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc keeps freed memory otherwise; others do not have it
-    if trim is not None:
-        trim(0)
+    with suppress(AttributeError):  # glibc keeps freed memory otherwise
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def resident_bytes() -> int:

@@ -51,7 +51,8 @@ class Route:
     """One operation of the API.
 
     path: with at most one {placeholder}. handle: the request -> the bytes of its answer. params, body: of the request.
-    response: of the answer, None for text. errors: the statuses beside `status` that it may answer. open: needs no key.
+    response: of the answer, None for text. errors: the statuses beside `status` that it may answer. open: needs no key;
+    admin: needs an administrator's.
     """
 
     method: str
@@ -64,6 +65,8 @@ class Route:
     status: int = 200
     open: bool = False
     admin: bool = False
+    full: Callable[[], bool] | None = None
+    """Whether there is no room to wait for an answer, asked before anything else is done for the request."""
     content_type: bytes = b"application/json"
 
     @property

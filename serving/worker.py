@@ -23,7 +23,7 @@ from serving.events_store import EventsStore
 from serving.http_protocol import guarded
 from serving.metrics import Metrics
 from serving.protection import Gate, read_keys
-from serving.reload import Reloader
+from serving.reload import Reloader, one_arena
 from serving.shared_numbers import SharedNumbers
 from serving.stores import open_store
 
@@ -46,6 +46,7 @@ class Task:
 def run(task: Task, ready: Connection) -> None:
     """Answer requests until told to stop; says over `ready` that it does (None), or why it cannot (the error)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches all; who started us tells us to stop
+    one_arena()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     try:
         server = _Server(task)
