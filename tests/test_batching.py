@@ -118,3 +118,12 @@ def test_fault_in_a_batch_reaches_everybody_who_waits() -> None:
         return await asyncio.gather(*waiting, return_exceptions=True)
 
     assert [type(answer) for answer in asyncio.run(ask())][1:] == [ValueError, ValueError]
+
+
+def test_lone_query_is_answered_at_once() -> None:
+    by = Counting()
+
+    async def ask() -> bool:
+        return Batcher(9, 8, 9.0, alone=lambda: True).submit(by, Query(k=3)).done()
+
+    assert asyncio.run(ask())
