@@ -102,6 +102,7 @@ def _write(draft: Draft, sources: Sources, settings: ExportConfig) -> None:
     index = _write_index(indices, vectors, user_vectors(model, queries.inputs), settings, directory)
 
     fields = user_fields(sources.vocabularies, sources.tables, spec, directory)
+    np.save(directory / "user_inputs.npy", _encoded_users(sources, [field["name"] for field in fields]))
     bundle = {"history_length": spec["history"][0], "tensors": tensors, "fields": fields, "index": index.settings}
     _write_json(directory / "bundle.json", bundle)
     goldens = golden_queries(sources, every_event, queries.users[:GOLDENS], indices, vectors)
@@ -156,6 +157,14 @@ def _rows(indices: np.ndarray, size: int) -> np.ndarray:
     rows = np.full(size, -1, dtype=np.int32)
     rows[indices] = np.arange(len(indices), dtype=np.int32)
     return rows
+
+
+def _encoded_users(sources: Sources, fields: list[str]) -> np.ndarray:
+    """int32 [U, W]: the fields of every user as the tower takes them, side by side."""
+    columns = user_table(sources.tables, sources.vocabularies).columns
+    users = sources.vocabularies.users.size - 1
+    parts = [columns[name][1:].reshape(users, -1) for name in fields]  # (U) -> (U, 1)
+    return np.concatenate([np.empty((users, 0), np.int32), *parts], axis=1).astype(np.int32)
 
 
 def user_vectors(model: Model, inputs: dict[str, np.ndarray]) -> np.ndarray:
@@ -239,8 +248,9 @@ def check_encoding(bundle: Bundle, queries: QuerySet) -> None:
     """Raises ArtifactError unless the server encodes every query and answers every golden one as training would."""
     for i, (user, history) in enumerate(zip(queries.users.tolist(), queries.histories, strict=True)):
         encoded = bundle.encoder.encode(history, bundle.known_features(user))
+        kept = bundle.encode(user, history, {})
         for name, values in queries.inputs.items():
-            if not np.array_equal(encoded[name][0], values[i]):
+            if not (np.array_equal(encoded[name][0], values[i]) and np.array_equal(kept[name][0], values[i])):
                 raise ArtifactError(f"serving encodes `{name}` of user {user} otherwise than training does")
     bundle.check_goldens()
 

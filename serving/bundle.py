@@ -10,6 +10,7 @@ item_rows.npy            int32 [R + 1], the row of each item index, -1 where not
 items.arrow              item_id, title, count (train events), field.<name> (raw); row i is item index i + 1
 item_hashes.npy          uint32 [R], the CRC-32 of the ids, ascending; item_order.npy int32 [R], the row of each
 users.arrow              user_id, count, field.<name>; row i is user index i + 1
+user_inputs.npy          int32 [U, W], the encoded fields that the tower reads, in the order of bundle.json
 user_hashes.npy          and user_order.npy, as of the items
 history_offsets.npy      int64 [U + 1], and history_items.npy int32: each user's items in all of the log, oldest first
 vocabulary/<n>.parquet   values of the n-th categorical or multi user field
@@ -20,6 +21,7 @@ Version 1 is read by serving/bundle_v1.py.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +34,7 @@ from pipeline.errors import ArtifactError
 from pipeline.storage import Location
 from pipeline.vocabulary import Vocabulary
 from serving import bundle_v1
-from serving.encoder import UserEncoder, UserField
+from serving.encoder import FeatureValue, UserEncoder, UserField
 from serving.index import ItemIndex
 from serving.records import Items, Locate, Users, map_array
 from serving.shard import Shard
@@ -113,15 +115,24 @@ class Bundle:
         """Answer every golden query. Raises ArtifactError naming the user whose inputs or scores came out different."""
         for golden in self.goldens:
             index = self.users.index(golden.user_id)
-            inputs = self.encoder.encode(self.users.history(index), self.known_features(index))
+            inputs = self.encode(index, self.users.history(index), {})
             if {name: value[0].tolist() for name, value in inputs.items()} != golden.inputs:
                 raise ArtifactError(f"golden user {golden.user_id!r} is encoded otherwise than at export")
             found = self.index.scan(self.tower(inputs)[0], len(golden.scores))
             if not np.allclose(found.scores, golden.scores, rtol=GOLDEN_TOLERANCE, atol=GOLDEN_TOLERANCE):
                 raise ArtifactError(f"golden user {golden.user_id!r} gets other scores than at export")
 
+    def encode(self, user: int, history: np.ndarray, features: Mapping[str, FeatureValue]) -> dict[str, np.ndarray]:
+        """The tower's inputs for a history and features, which replace those of the known user, if `user` is not 0.
+
+        See UserEncoder.encode.
+        """
+        if user and self.users.encoded is not None:
+            return self.encoder.encode(history, features, self.users.encoded[user - 1])
+        return self.encoder.encode(history, {**(self.known_features(user) if user else {}), **features})
+
     def known_features(self, user: int) -> dict[str, Any]:
-        """The values of the tower's fields for a known user."""
+        """The raw values of the tower's fields for a known user."""
         features = self.users.features(user)
         return {field.name: features[field.name] for field in self.encoder.fields}
 

@@ -27,7 +27,7 @@ def read(file: Locate) -> tuple[Items, Users, ItemIndex, np.ndarray]:
         Ids.of(columns["item_id"].cast(pa.string())), columns["title"], columns["count"].to_numpy(), fields_of(columns)
     )
     columns = _columns(file, "users.parquet")
-    users = Users(Ids.of(columns["user_id"].cast(pa.string())), fields_of(columns), *read_histories(file))
+    users = Users(Ids.of(columns["user_id"].cast(pa.string())), fields_of(columns), None, *read_histories(file))
     vectors = map_array(file("vectors.npy"))
     shard = Shard(faiss.read_index(str(file("index.faiss"))))
     norms = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))

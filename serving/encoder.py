@@ -1,8 +1,10 @@
 """A request -> the user tower's inputs: the same indices that training saw for the same values."""
 
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -70,20 +72,36 @@ class UserEncoder:
     history_length: int
     fields: tuple[UserField, ...]
 
-    def encode(self, history: np.ndarray, features: Mapping[str, FeatureValue]) -> dict[str, np.ndarray]:
+    @cached_property
+    def columns(self) -> dict[str, slice]:
+        """Where each field is among the encoded features of a user; a multi field takes several places."""
+        ends = itertools.accumulate(max(1, field.width) for field in self.fields)
+        return {f.name: slice(end - max(1, f.width), end) for f, end in zip(self.fields, ends, strict=True)}
+
+    def encode(
+        self, history: np.ndarray, features: Mapping[str, FeatureValue], known: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
         """Encode one user.
 
         Args:
           history: int [n], item indices without unknown ones, oldest first; the last `history_length` count.
-          features: values by field name; a field that is absent is missing.
+          features: values by field name; a field that is absent is as in `known`, or missing.
+          known: int32 [W], the encoded features of a known user, laid out by `columns`.
         Returns: int32 arrays by input name, batch dimension 1: `history` [1, L], left-padded with 0, and each field.
         Raises RequestError for a feature the tower does not read, or a value of the wrong type.
         """
-        names = [field.name for field in self.fields]
         for name in features:
-            if name not in names:
+            if name not in self.columns:
+                names = list(self.columns)
                 raise RequestError(f"unknown feature {name!r}.{nearest(name, names)} This bundle reads {names}")
         recent = history[-self.history_length :]
         padded = np.zeros((1, self.history_length), dtype=np.int32)
         padded[0, self.history_length - len(recent) :] = recent
-        return {"history": padded, **{field.name: field.encode(features.get(field.name)) for field in self.fields}}
+        inputs = {"history": padded}
+        for field in self.fields:
+            if known is None or field.name in features:
+                inputs[field.name] = field.encode(features.get(field.name))
+            else:
+                encoded = known[self.columns[field.name]]
+                inputs[field.name] = encoded if field.kind != "multi" else encoded[np.newaxis]  # (M) -> (1, M)
+        return inputs

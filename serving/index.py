@@ -1,6 +1,7 @@
 """Top-K of the item vectors: a FAISS index, and an exact scan where the index would come back short."""
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,11 +13,10 @@ from serving.shard import Shard
 
 SCAN_SHARE = 0.25
 """From this share of the catalogue on, fetching costs more than scanning all of it."""
-NARROW_SHARE = 0.1
-"""Below this share allowed, scoring those costs less than asking the index (benchmarks/filters.py)."""
-NARROW_COUNT = 5000
-"""So few allowed rows are scored in a fraction of a millisecond."""
-WIDEN = 2.0
+GATHER_NS, SCAN_NS = 45.0, 16.0
+"""What scoring costs per row that is picked, and per row when all are scored in their order (64 numbers), see
+benchmarks/filters.py; serving/shard.py has what asking the index costs."""
+WIDEN = 4.0
 """How much deeper to search per row that is not allowed: the allowed ones lie anywhere, but never evenly."""
 MANY_EXCLUDED = 1000
 """From so many exclusions on, hiding them from the index costs less than fetching as many items more."""
@@ -35,7 +35,7 @@ class Found:
 class Task:
     """What one search is to bring.
 
-    wanted: the rows to return. fetched: the rows to look at so that as many remain. excluded: int64 [E], ascending.
+    wanted: the rows to return. fetched: the rows to look at so that as many remain. excluded: int64 [E].
     """
 
     wanted: int
@@ -71,7 +71,7 @@ class ItemIndex:
         self.unit = bool(np.abs(norms - 1.0).max(initial=0.0) < 1e-3)
         """Whether an inner product is the cosine times the length of the query."""
         self._tuned_for, self._refine = tuned_for, refine
-        self._narrow = max(NARROW_SHARE, *(shard.narrowest for shard in shards))
+        self._of_thread = threading.local()
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -88,7 +88,7 @@ class ItemIndex:
         task = self._task(k, excluded, allowed)
         if self._narrowed(task, len(queries)):
             return self._exact(queries, task)
-        ((scores, rows),) = self.ask(queries[np.newaxis], task.fetched, self._deeper(task), task.allowed)
+        ((scores, rows),) = self.ask(queries[np.newaxis], task.fetched, self.deeper(task), task.allowed)
         return self._finish(queries, scores, rows, task)
 
     def search_many(self, queries: np.ndarray, ks: Sequence[int], excluded: Sequence[np.ndarray]) -> list[Found]:
@@ -102,7 +102,7 @@ class ItemIndex:
             else:
                 together.append(i)
         for group in _alike(together, [task.fetched for task in tasks]):
-            n, deeper = max(tasks[i].fetched for i in group), max(self._deeper(tasks[i]) for i in group)
+            n, deeper = max(tasks[i].fetched for i in group), max(self.deeper(tasks[i]) for i in group)
             for i, (scores, rows) in zip(group, self.ask(queries[group], n, deeper), strict=True):
                 found[i] = self._finish(queries[i], scores, rows, tasks[i])
         return [found[i] for i in range(len(tasks))]
@@ -130,8 +130,6 @@ class ItemIndex:
             if len(excluded) >= MANY_EXCLUDED:
                 allowed = (allowed or self._everything).without(excluded)
                 total, excluded = allowed.count, NONE
-        else:
-            excluded = np.sort(excluded)
         wanted = max(0, min(k, total - len(excluded)))
         return Task(wanted, wanted + len(excluded), excluded, allowed)
 
@@ -144,9 +142,13 @@ class ItemIndex:
         if task.wanted == 0 or task.fetched * queries >= SCAN_SHARE * len(self):
             return True
         allowed = task.allowed
-        return allowed is not None and (allowed.count <= NARROW_COUNT or allowed.share < self._narrow)
+        if allowed is None:
+            return False
+        asked = max(shard.filtered_ns(allowed.share, self.deeper(task)) for shard in self.shards)
+        return asked >= (SCAN_NS if allowed.few is None else GATHER_NS * allowed.share)
 
-    def _deeper(self, task: Task) -> float:
+    def deeper(self, task: Task) -> float:
+        """How many times the tuned depth to search, so that recall holds for more items and under a filter."""
         deeper = max(1.0, task.wanted / self._tuned_for)
         return deeper if task.allowed is None else deeper * (1.0 + WIDEN * (1.0 / task.allowed.share - 1.0))
 
@@ -168,26 +170,37 @@ class ItemIndex:
 
     def merge(self, queries: np.ndarray, scores: np.ndarray, rows: np.ndarray) -> Found:
         """What `ask` found for one user, [K, m] -> each row once, best first; -1 may be among the rows."""
+        best, exact = rows[0], scores[0]
         if len(queries) > 1 or self._refine:
-            best = np.unique(rows)
+            best = np.unique(rows) if len(queries) > 1 else best
             best = best[best >= 0]
             exact = _highest(self.vectors[best], queries)
-        else:
-            best, exact = rows[0], scores[0]
-            if len(self.shards) == 1:
-                return Found(best, exact)
+        elif len(self.shards) == 1:
+            return Found(best, exact)
         order = np.argsort(-exact, kind="stable")
         return Found(best[order], exact[order])
 
     def _finish(self, queries: np.ndarray, scores: np.ndarray, rows: np.ndarray, task: Task) -> Found:
         found = self.merge(queries, scores, rows)
         best, exact = found.rows, found.scores
-        kept = keep(best, task.excluded)
-        if kept is not None:
+        if len(task.excluded):
+            kept = self._keep(best, task.excluded)
             best, exact = best[kept], exact[kept]
-        if len(best) < task.wanted:  # what the index looked at held too few
+        best, exact = best[: task.wanted], exact[: task.wanted]
+        # Where the index found nothing more, its rows end in -1.
+        if len(best) < task.wanted or best.min(initial=0) < 0:
             return self._exact(queries, task)
-        return Found(best[: task.wanted], exact[: task.wanted])
+        return Found(best, exact)
+
+    def _keep(self, rows: np.ndarray, excluded: np.ndarray) -> np.ndarray:
+        """Which rows are not excluded, bool [n]; of -1 it says anything, and it may stand at the end only."""
+        marks = getattr(self._of_thread, "marks", None)
+        if marks is None:  # made once: a fresh array of N would cost more than the search
+            marks = self._of_thread.marks = np.zeros(len(self), bool)
+        marks[excluded] = True
+        kept = ~marks[rows]
+        marks[excluded] = False
+        return kept
 
     def _exact(self, queries: np.ndarray, task: Task, norms: np.ndarray | None = None) -> Found:
         """Score all rows, or the few allowed ones, and divide by `norms` [N] if given."""
@@ -203,21 +216,10 @@ class ItemIndex:
             scores = scores / (norms if rows is None else norms[rows])
         top = _best(scores, task.fetched)
         best = (top if rows is None else rows[top]).astype(np.int64, copy=False)
-        kept = keep(best, task.excluded)
-        if kept is not None:
+        if len(task.excluded):
+            kept = self._keep(best, task.excluded)
             top, best = top[kept], best[kept]
         return Found(best[: task.wanted], scores[top[: task.wanted]])
-
-
-def keep(rows: np.ndarray, excluded: np.ndarray) -> np.ndarray | None:
-    """Which rows to keep, bool [n]: not FAISS's -1 (nothing found), and not excluded (ascending); None keeps all."""
-    found = None if len(rows) == 0 or rows.min() >= 0 else rows >= 0
-    if len(excluded) == 0:
-        return found
-    place = excluded.searchsorted(rows)
-    place[place == len(excluded)] = 0
-    others = excluded[place] != rows
-    return others if found is None else others & found
 
 
 def _highest(vectors: np.ndarray, queries: np.ndarray) -> np.ndarray:

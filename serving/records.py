@@ -105,12 +105,14 @@ class Items:
 class Users:
     """The users in index order, with their raw field values and histories.
 
+    encoded: int32 [U, W], the fields the tower reads as it takes them, see UserEncoder.columns; None in version 1.
     offsets: int64 [U + 1]; items: int32 item indices. User u's history, oldest first, is
     items[offsets[u - 1] : offsets[u]].
     """
 
     ids: Ids
     fields: dict[str, pa.Array]
+    encoded: np.ndarray | None
     offsets: np.ndarray
     items: np.ndarray
 
@@ -119,7 +121,7 @@ class Users:
         """Map the files of the users."""
         columns = read_columns(file("users.arrow"))
         ids = Ids(columns["user_id"], map_array(file("user_hashes.npy")), map_array(file("user_order.npy")))
-        return cls(ids, fields_of(columns), *read_histories(file))
+        return cls(ids, fields_of(columns), map_array(file("user_inputs.npy")), *read_histories(file))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

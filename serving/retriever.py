@@ -156,12 +156,12 @@ class Retriever:
         bundle, user = self.bundle, self._user(query)
         given, unknown = bundle.items.split(query.history or ())
         excluded, unknown_excluded = bundle.items.split(query.exclude)
-        known = bundle.users.history(user) if user else given[:0]
-        history = np.concatenate((known, given))
-        features = {**(bundle.known_features(user) if user else {}), **(query.features or {})}
-        inputs = bundle.encoder.encode(history, features)
+        history = bundle.users.history(user) if user else given
+        if user and len(given):
+            history = np.concatenate((history, given))
+        inputs = bundle.encode(user, history, query.features or {})
         if query.exclude_seen:
-            excluded = np.concatenate((excluded, history))
+            excluded = np.concatenate((excluded, history)) if len(excluded) else history
         allowed = None if query.filter is None else self._allowed(query.filter)
         ignored = {"history": unknown, "exclude": unknown_excluded}
         return _Request(_positive(query.k), user, history, inputs, self._rows(excluded), allowed, ignored)

@@ -12,8 +12,10 @@ wrapped: Any = faiss
 Params = Callable[[float, "faiss.IDSelector | None"], "faiss.SearchParameters | None"]
 """(how many times deeper than tuned, selector) -> what FAISS calls search parameters."""
 
-HNSW_SHARE = 0.5
+GRAPH_SHARE = 0.5
 """A graph search walks through rows that are not allowed too; with fewer allowed than this it finds too little."""
+BIT_NS, ROW_NS = 1.5, 80.0
+"""What inverted lists cost per row in them, and more per allowed row (64 numbers), see benchmarks/filters.py."""
 
 
 class Shard:
@@ -32,10 +34,20 @@ class Shard:
         for name, value in (depth or {}).items():
             faiss.ParameterSpace().set_index_parameter(index, name, value)
         self._params = _params(index)
-        self.narrowest = HNSW_SHARE if isinstance(_innermost(index), faiss.IndexHNSW) else 0.0
-        """The smallest share of allowed rows with which the index is worth asking."""
-        if not self._selects():
-            self.narrowest = np.inf
+        self._selective = self._selects()
+
+    def filtered_ns(self, share: float, deeper: float) -> float:
+        """About how many nanoseconds per row of the shard a search costs that allows a share of the rows.
+
+        Infinite where scoring the allowed rows without the index is better in any case.
+        """
+        inner = _innermost(self.index)
+        if not self._selective or isinstance(inner, faiss.IndexFlatCodes):
+            return np.inf
+        if isinstance(inner, faiss.IndexHNSW):
+            return 0.0 if share >= GRAPH_SHARE else np.inf
+        probed = min(1.0, inner.nprobe * deeper / inner.nlist) if isinstance(inner, faiss.IndexIVF) else 1.0
+        return probed * (BIT_NS + ROW_NS * share)
 
     def search(
         self, queries: np.ndarray, n: int, deeper: float = 1.0, bits: np.ndarray | None = None

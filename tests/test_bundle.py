@@ -34,6 +34,7 @@ FILES = [
     "items.arrow",
     "norms.npy",
     "user_hashes.npy",
+    "user_inputs.npy",
     "user_order.npy",
     "user_tower.tflite",
     "user_tower/saved_model.pb",

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.allowed import Allowed
-from serving.index import Found, ItemIndex, keep
+from serving.index import Found, ItemIndex
 from serving.shard import Shard
 
 N, D = 600, 16
@@ -24,10 +24,10 @@ LAYOUTS = [*((kind, 1) for kind in KINDS), ("Flat", 3), ("IVF16,Flat", 3), ("IVF
 
 @pytest.fixture(autouse=True, scope="module", params=[False, True], ids=["as shipped", "small limits"])
 def limits(request: pytest.FixtureRequest) -> Iterator[None]:
-    """With the limits as shipped, a catalogue this small is always scored whole where a filter is given."""
+    """With the limits as shipped, a catalogue this small is often scored whole where a filter is given."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param:
-            patch.setattr("serving.index.NARROW_COUNT", 10)
+            patch.setattr("serving.index.SCAN_NS", 1000.0)
             patch.setattr("serving.index.MANY_EXCLUDED", 30)
             patch.setattr("serving.index.SCAN_SHARE", 1.0)
         yield
@@ -107,7 +107,7 @@ def ask(index: ItemIndex, demand: dict[str, object]) -> tuple[Found, np.ndarray]
 
 @pytest.mark.parametrize(("kind", "shards"), LAYOUTS)
 @given(demand=demands())
-@settings(max_examples=30)
+@settings(max_examples=20)
 def test_search_never_comes_back_short_nor_with_what_is_not_allowed(kind: str, shards: int, demand: dict) -> None:
     found, possible = ask(make_index(kind, shards), demand)
     assert len(found.rows) == len(found.scores) == min(demand["k"], possible.sum())
@@ -120,7 +120,7 @@ def test_search_never_comes_back_short_nor_with_what_is_not_allowed(kind: str, s
 
 @pytest.mark.parametrize("shards", [1, 3])
 @given(demand=demands())
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_flat_search_is_exact(shards: int, demand: dict) -> None:
     found, possible = ask(make_index("Flat", shards), demand)
     scores = (clustered(0).astype(np.float64) @ demand["queries"].T).max(axis=1)
@@ -128,7 +128,7 @@ def test_flat_search_is_exact(shards: int, demand: dict) -> None:
 
 
 @given(demand=demands())
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_scan_is_exact(demand: dict) -> None:
     mask, excluded, index = demand["mask"], demand["excluded"], make_index("IVF16,Flat")
     _, possible = ask(index, demand)
@@ -139,7 +139,7 @@ def test_scan_is_exact(demand: dict) -> None:
 
 @pytest.mark.parametrize(("kind", "shards"), LAYOUTS)
 @given(wishes=st.lists(demands(), min_size=1, max_size=6), interests=st.sampled_from([1, 3]))
-@settings(max_examples=15)
+@settings(max_examples=6)
 def test_many_searches_at_once_are_each_as_alone(kind: str, shards: int, wishes: list[dict], interests: int) -> None:
     index = make_index(kind, shards)
     queries = np.stack([near_items(i, interests) for i in range(len(wishes))])
@@ -227,11 +227,3 @@ def test_an_index_of_other_vectors_is_refused() -> None:
 def test_a_shard_that_would_need_shifted_bits_is_refused() -> None:
     with pytest.raises(ValueError, match="multiple of 8, not at 12"):
         Shard(faiss.IndexFlatIP(2), start=12)
-
-
-@given(rows=st.lists(st.integers(-1, 30), max_size=30), excluded=st.sets(st.integers(0, 30), max_size=30))
-def test_keep_leaves_out_exactly_the_excluded_and_the_not_found(rows: list[int], excluded: set[int]) -> None:
-    found = np.array(rows, dtype=np.int64)
-    kept = keep(found, np.array(sorted(excluded), dtype=np.int64))
-    left = found if kept is None else found[kept]
-    assert left.tolist() == [row for row in rows if row >= 0 and row not in excluded]
