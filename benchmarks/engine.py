@@ -4,9 +4,10 @@
 
 The raw loop runs the LiteRT interpreter on inputs encoded beforehand, then FAISS for k items. The engine is given a
 user id: it looks the user up, encodes the request, and leaves out what the user has seen, for which it fetches as many
-items more; the raw loop is timed once for k and once for as many as the engine fetches. All answer the same users on one
-thread, in turn, but never the same user one after another: the second would find all of it in the cache. The figures are
-medians of microseconds. `--check` exits 1 when the engine takes more than 1.15 times the raw loop that fetches as much.
+items more; the raw loop is timed once for k and once for as many as the engine fetches. All answer the same users on
+one thread, in turn, but never the same user one after another: the second would find all of it in the cache. The
+figures are medians of microseconds. `--check` exits 1 when the engine takes more than 1.15 times the raw loop that
+fetches as much.
 """
 
 import argparse

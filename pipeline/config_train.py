@@ -15,6 +15,9 @@ class TrainConfig(Section):
     schedule: Literal["constant", "cosine"] = "constant"
     """`cosine`: the learning rate falls to 0 over `max_epochs`, along half a cosine."""
     batch_size: PositiveInt = 1024
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of products in training; variables, sums and losses stay float32, and so does the exported tower. bfloat16 is for
+    processors with AMX and for GPUs, float16 for GPUs without bfloat16; it scales the loss."""
     max_epochs: PositiveInt = 20
     patience: PositiveInt = 3
     """Evaluations without a better validation HIT before training stops."""

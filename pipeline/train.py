@@ -30,6 +30,7 @@ from ssl_tasks.registry import make_tasks
 from ssl_tasks.task import Corpus
 from towers.keras import keras, tf
 from towers.optimizers import make_optimizer
+from towers.precision import precision
 from towers.two_tower import TwoTower
 
 KIND, VERSION = "model", 1
@@ -151,7 +152,8 @@ def _start(config: Config, checkpoints: Checkpoints, directory: Path) -> Fit:
     keras.utils.set_random_seed(config.train.seed)
     inputs = read_inputs(config)
     corpus = Corpus(inputs.rows, inputs.items, {job: config.prepared_dir(job) for job in needed_jobs(config)})
-    model = TwoTower(config, inputs.items, inputs.users, inputs.counts, make_tasks(config.tasks, corpus))
+    with precision(config.train.precision):
+        model = TwoTower(config, inputs.items, inputs.users, inputs.counts, make_tasks(config.tasks, corpus))
     build(model)
     dataset = TrainDataset(config, inputs.sequences, inputs.users, inputs.rows)
     model.compile(optimizer=make_optimizer(config.train, len(dataset) * config.train.max_epochs))

@@ -1,6 +1,7 @@
 """Contrastive losses: pure functions of tensors."""
 
 from towers.keras import tf
+from towers.precision import wide
 
 
 def info_nce(anchors: tf.Tensor, candidates: tf.Tensor, temperature: float) -> tf.Tensor:
@@ -15,7 +16,7 @@ def info_nce(anchors: tf.Tensor, candidates: tf.Tensor, temperature: float) -> t
     Returns: a float scalar.
     References: Yao et al. 2021 (CFM), eq. 3.
     """
-    logits = tf.matmul(anchors, candidates, transpose_b=True) / temperature  # (N, N)
+    logits = wide(tf.matmul(anchors, candidates, transpose_b=True)) / temperature  # (N, N)
     return tf.reduce_mean(tf.reduce_logsumexp(logits, axis=1) - tf.linalg.diag_part(logits))
 
 
@@ -38,8 +39,8 @@ def info_nce_sampled(
     Returns: a float scalar, 0 when no anchor is valid.
     References: Xie et al. 2022 (MicRec), eqs. 3-5.
     """
-    positive = tf.reduce_sum(anchors * positives, axis=1, keepdims=True) / temperature  # (N, 1)
-    negative = tf.einsum("nd,nmd->nm", anchors, negatives) / temperature  # (N, m)
+    positive = tf.reduce_sum(wide(anchors) * wide(positives), axis=1, keepdims=True) / temperature  # (N, 1)
+    negative = wide(tf.einsum("nd,nmd->nm", anchors, negatives)) / temperature  # (N, m)
     if allowed is not None:
         negative = tf.where(allowed, negative, negative.dtype.min)
     losses = tf.reduce_logsumexp(tf.concat((positive, negative), axis=1), axis=1) - positive[:, 0]

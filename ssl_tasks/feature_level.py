@@ -37,16 +37,16 @@ class FeatureLevel(Task):
         """An augmentation of n items: their field values and raw embeddings float [n, W] -> float [n, W]."""
         kind, ratio = self.config.augmentation, self.config.mask_ratio
         if kind == "element":
-            return clean * _kept(tf.shape(clean), ratio)
+            return clean * _kept(tf.shape(clean), ratio, clean.dtype)
         fields = model.item_embeddings.fields
         if kind == "field":
-            kept = _kept((tf.shape(clean)[0], len(fields)), ratio)
+            kept = _kept((tf.shape(clean)[0], len(fields)), ratio, clean.dtype)
             return clean * tf.repeat(kept, model.item_embeddings.dim, axis=1)  # (n, F) -> (n, F*D)
         multi = [field.name for field in fields if field.kind == "multi"]
         keep = {name: uniform(tf.shape(values[name])) >= ratio for name in multi}
         return model.item_embeddings(values, keep=keep)
 
 
-def _kept(shape: tf.Tensor | tuple, ratio: float) -> tf.Tensor:
-    """Independent draws, float32: 0 with probability `ratio`, else 1."""
-    return tf.cast(uniform(shape) >= ratio, tf.float32)
+def _kept(shape: tf.Tensor | tuple, ratio: float, dtype: tf.DType) -> tf.Tensor:
+    """Independent draws: 0 with probability `ratio`, else 1."""
+    return tf.cast(uniform(shape) >= ratio, dtype)

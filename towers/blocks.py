@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from towers.keras import keras, tf
 from towers.layer_norm import LayerNorm
+from towers.precision import wide
 from towers.randomness import Dropout
 
 
@@ -20,7 +21,8 @@ def mlp(hidden: Sequence[int], dropout: float, name: str) -> keras.Sequential:
 
 def unit_norm(vectors: tf.Tensor) -> tf.Tensor:
     """[..., D] -> [..., D] of length 1; a zero vector stays zero."""
-    return vectors * tf.math.rsqrt(tf.maximum(tf.reduce_sum(tf.square(vectors), -1, keepdims=True), 1e-12))
+    x = wide(vectors)
+    return tf.cast(x * tf.math.rsqrt(tf.maximum(tf.reduce_sum(tf.square(x), -1, keepdims=True), 1e-12)), vectors.dtype)
 
 
 class TransformerBlock(keras.layers.Layer):
@@ -50,6 +52,7 @@ class TransformerBlock(keras.layers.Layer):
         query, key, value = tf.unstack(tf.transpose(qkv, (2, 0, 3, 1, 4)))  # 3 x (B, H, L, S)
         scores = tf.matmul(query, key, transpose_b=True) * size**-0.5  # (B, H, L, L)
         # The bias is finite so that a user with an empty history gets a mean of zeros and not NaN.
-        scores += tf.where(present, 0.0, -1e9)[:, tf.newaxis, tf.newaxis, :]
+        lowest = tf.constant(max(-1e9, float(scores.dtype.min) / 2), scores.dtype)
+        scores += tf.where(present, tf.zeros((), scores.dtype), lowest)[:, tf.newaxis, tf.newaxis, :]
         mixed = tf.matmul(tf.nn.softmax(scores), value)  # (B, H, L, S)
         return self.out(tf.reshape(tf.transpose(mixed, (0, 2, 1, 3)), (-1, length, self.width)))  # -> (B, L, W)

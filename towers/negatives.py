@@ -20,6 +20,7 @@ from towers.frequency import CountedFrequency, StreamingFrequency
 from towers.item_queue import ItemQueue
 from towers.keras import keras, tf
 from towers.losses import MASKED, Shared, occurrences, own_logits, softmax_loss
+from towers.precision import wide
 
 
 class Negatives(keras.layers.Layer):
@@ -80,7 +81,7 @@ class Negatives(keras.layers.Layer):
         scaled = users / temperature
         excluded = [occurrences(*known, columns, self.catalogue + 1) for known in self._not_negatives(inputs, own)]
         own_part = None if own is None else self._own_logits(users, vectors[-1], own, positive)
-        scores = tf.cast(tf.reduce_sum(scaled * positives, axis=1), tf.float32)  # (B,)
+        scores = tf.reduce_sum(wide(users) * wide(positives), axis=1) / temperature  # (B,)
         if self.config.logq == "all":
             scores -= self._log_expected(self.frequency.probability(positive), drawn)
         loss = softmax_loss(scores, Shared(scaled, items, empty, excluded), own_part, inputs["weight"])

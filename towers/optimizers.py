@@ -2,6 +2,7 @@
 
 from pipeline.config import TrainConfig
 from towers.keras import keras, tf
+from towers.precision import loss_scaled
 
 
 class RowSparseAdam(keras.optimizers.Adam):
@@ -33,11 +34,13 @@ class RowSparseAdam(keras.optimizers.Adam):
 def make_optimizer(config: TrainConfig, steps: int) -> keras.optimizers.Optimizer:
     """The configured optimiser with its learning-rate schedule over `steps` steps.
 
-    `adam`: RowSparseAdam. `adagrad`: tf.keras's, whose sparse update is row-sparse already.
+    `adam`: RowSparseAdam. `adagrad`: tf.keras's, whose sparse update is row-sparse already. In float16 either is
+    wrapped, to scale the loss.
     """
     rate = config.learning_rate
     if config.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, steps)
-    if config.optimizer == "adam":
-        return RowSparseAdam(rate)
-    return keras.optimizers.Adagrad(rate, initial_accumulator_value=0.1)
+    chosen = RowSparseAdam(rate)
+    if config.optimizer == "adagrad":
+        chosen = keras.optimizers.Adagrad(rate, initial_accumulator_value=0.1)
+    return loss_scaled(chosen, config.precision)

@@ -11,6 +11,7 @@ from towers.blocks import unit_norm
 from towers.embeddings import FieldEmbeddings, ItemTable, select_fields
 from towers.keras import keras, tf, tfrs
 from towers.negatives import Negatives
+from towers.precision import wide
 from towers.randomness import at_step, uniform
 from towers.registry import TOWERS
 
@@ -109,11 +110,16 @@ class TwoTower(tfrs.models.Model):
     def train_step(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One update; its random draws depend on `train.seed` and on the number of updates before, and on no more.
 
-        Returns: the `loss` of the batch, and `gradient_norm`, that of all gradients together.
+        In float16 the loss is scaled for the gradient. Returns: the `loss` of the batch, and `gradient_norm`, that of
+        all gradients together.
         """
+        scaled = isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer)
         with at_step(self.config.train.seed, self.optimizer.iterations), tf.GradientTape() as tape:
             loss = self.compute_loss(inputs, training=True)
-        gradients = tape.gradient(loss, self.trainable_variables)
+            target = self.optimizer.get_scaled_loss(loss) if scaled else loss
+        gradients = tape.gradient(target, self.trainable_variables)
+        if scaled:
+            gradients = self.optimizer.get_unscaled_gradients(gradients)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
         return {"loss": loss, "gradient_norm": tf.linalg.global_norm(gradients)}
 
@@ -169,8 +175,8 @@ class TwoTower(tfrs.models.Model):
 
     @tf.function(reduce_retracing=True)
     def _item_vectors(self, indices: tf.Tensor) -> tf.Tensor:
-        return self(indices)
+        return wide(self(indices))
 
     @tf.function(reduce_retracing=True)
     def _user_vectors(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
-        return self.user_tower(inputs)
+        return wide(self.user_tower(inputs))
