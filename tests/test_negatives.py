@@ -179,6 +179,7 @@ def test_without_logq_uniform_negatives_give_the_sampled_softmax_of_micrec():
 def test_a_user_alone_in_its_batch_has_no_in_batch_negatives():
     negatives = Negatives(small_config().loss, counts(), DIM)
     inputs = {name: tensor[:1] for name, tensor in inputs_of().items()}
+    inputs["clicked"] = inputs["positive"]
     loss = negatives.loss(np.ones((1, DIM), np.float32), [np.ones((1, DIM), np.float32)], inputs, training=True)
     assert float(loss) == 0.0
 

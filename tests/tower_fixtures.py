@@ -61,12 +61,13 @@ def batch(config: Config, size: int = 7, seed: int = 3) -> dict[str, np.ndarray]
     history[1, :3] = 0
     user = rng.integers(0, USERS, size)
     table = users()
+    positive = rng.integers(1, ROWS, size).astype(np.int32)
     return {
         "history": history,
-        "positive": rng.integers(1, ROWS, size).astype(np.int32),
+        "positive": positive,
         "weight": rng.random(size).astype(np.float32) + 0.5,
-        "clicked": np.array([4, 9, 17], np.int32),
-        "clicked_by": np.array([0, 0, 2], np.int32),
+        "clicked": np.concatenate(([4, 9], positive[:3], [17], positive[3:])).astype(np.int32),
+        "clicked_by": np.concatenate(([0, 0, 0, 1, 2, 2], np.arange(3, size))).astype(np.int32),
         "uniform_negatives": np.array([9, 11, 4, 17, 9, 23], np.int32),
         "explicit_negatives": np.tile(np.array([0, 12, 25], np.int32), (size, 1)),
         "user_row": np.arange(size, dtype=np.int32),

@@ -128,9 +128,9 @@ class TwoTower(tfrs.models.Model):
 
         Args:
           inputs: the user tower's inputs, `positive` int32 [B], `weight` float32 [B], and what the negatives of the
-            configuration need: `clicked` int32 [P], the items that the users clicked, and `clicked_by` int32 [P], the
-            place of the user in the batch; `uniform_negatives` int32 [n]; `explicit_negatives` int32 [B, n],
-            0 = none; `user_row` int32 [B], the users' rows among the mined negatives.
+            configuration need: `clicked` int32 [P], the items that the users clicked, the positives among them, and
+            `clicked_by` int32 [P] ascending, the places of those users in the batch; `uniform_negatives` int32 [n];
+            `explicit_negatives` int32 [B, n], 0 = none; `user_row` int32 [B], their rows among the mined negatives.
         Returns: a float scalar.
         """
         loss = self.retrieval_loss(inputs, training)
