@@ -224,9 +224,8 @@ def serve(
 ) -> None:
     """Serve the published bundle over HTTP, and every one published after it."""
     loaded = _load(config, settings)
-    loaded.serve.host = loaded.serve.host if host is None else host
-    loaded.serve.port = loaded.serve.port if port is None else port
-    loaded.serve.workers = loaded.serve.workers if workers is None else workers
+    given = {"host": host, "port": port, "workers": workers}
+    loaded.serve = loaded.serve.model_copy(update={name: value for name, value in given.items() if value is not None})
     stages.serve(loaded)
 
 
@@ -246,6 +245,7 @@ def query(
     ] = None,
     item: Annotated[str | None, typer.Option(metavar="ID", help="Find items similar to this one.")] = None,
     k: Annotated[int, typer.Option("--k", "-k", min=1, help="How many items.")] = 10,
+    chosen: Annotated[str | None, typer.Option("--filter", metavar="JSON", help="What the items must fulfil.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     debug: DebugOption = False,
 ) -> None:
@@ -259,8 +259,7 @@ def query(
     from pipeline import query as asked
 
     seen = None if history is None else [part for part in history.split(",") if part]
-    answer = asked.similar(loaded, item, k) if item is not None else asked.recommend(loaded, user, seen, k)
-    asked.show(answer, as_json)
+    asked.show(asked.ask(loaded, user, seen, item, k, chosen), as_json)
 
 
 @app.command(

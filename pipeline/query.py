@@ -10,7 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.config import Config
+from pipeline.errors import RequestError
 from serving.bundle import Bundle
+from serving.filters import Filter, parse_filter
 from serving.retriever import Query, Retrieved, Retriever
 
 RECENT = 5
@@ -25,21 +27,23 @@ class Answer:
     items: list[dict[str, Any]]
 
 
-def recommend(config: Config, user: str | None, history: Sequence[str] | None, k: int) -> Answer:
-    """The k best items for a known user, or for a history of item ids. Raises RequestError."""
+def ask(
+    config: Config, user: str | None, history: Sequence[str] | None, item: str | None, k: int, chosen: str | None
+) -> Answer:
+    """The k items most similar to one, or the k best for a known user, a history of item ids, or both.
+
+    chosen: a filter on the items, as JSON text. Raises RequestError.
+    """
     retriever = Retriever(Bundle.open(config.bundle_dir))
-    found = retriever.recommend(Query(user_id=user, history=history, k=k))
+    allowed = _filter(retriever, chosen)
+    if item is not None:
+        title = retriever.item(item)["title"]
+        found = retriever.similar(item, k, filter=allowed)
+        return Answer(f"top {k} like {item}" + (f", “{title}”" if title else ""), [], _items(retriever, found))
+    found = retriever.recommend(Query(user_id=user, history=history, k=k, filter=allowed))
     who = f"user {user}" if user is not None else "this history"
     recent = retriever.bundle.items.describe(found.history[-RECENT:][::-1])
     return Answer(f"top {k} for {who}", recent, _items(retriever, found))
-
-
-def similar(config: Config, item: str, k: int) -> Answer:
-    """The k items most similar to one. Raises RequestError."""
-    retriever = Retriever(Bundle.open(config.bundle_dir))
-    title = retriever.item(item)["title"]
-    found = retriever.similar(item, k)
-    return Answer(f"top {k} like {item}" + (f", “{title}”" if title else ""), [], _items(retriever, found))
 
 
 def show(answer: Answer, as_json: bool) -> None:
@@ -57,6 +61,16 @@ def show(answer: Answer, as_json: bool) -> None:
         # Text, because a title may hold [brackets], which rich would take for markup.
         table.add_row(str(rank), f"{item['score']:.4f}", Text(item["item_id"]), Text(item["title"] or ""))
     console.print(table)
+
+
+def _filter(retriever: Retriever, chosen: str | None) -> Filter | None:
+    if chosen is None:
+        return None
+    try:
+        value = json.loads(chosen)
+    except ValueError as error:
+        raise RequestError(f"`--filter` is not JSON: {error}") from None
+    return parse_filter(value, retriever.bundle.items.kinds)
 
 
 def _items(retriever: Retriever, found: Retrieved) -> list[dict[str, Any]]:

@@ -7,11 +7,12 @@ import logging
 import os
 import signal
 import sys
+import time
 from contextlib import suppress
 from typing import Any
 
 from pipeline import manifest
-from pipeline.errors import TwoTowerError
+from pipeline.errors import StorageError, TwoTowerError
 from pipeline.storage import Location
 from serving.metrics import Metrics
 from serving.served import Served
@@ -39,18 +40,23 @@ class Reloader:
 
     async def poll(self, seconds: float) -> None:
         """Look for another bundle, for ever. The worker ends when whoever started it has."""
-        parent = os.getppid()
+        parent, due = os.getppid(), time.monotonic() + seconds
         while os.getppid() == parent:
             self._metrics.set("resident_bytes", resident_bytes())
-            await asyncio.sleep(seconds or 1.0)
-            if seconds:
+            await asyncio.sleep(min(seconds, 1.0) or 1.0)
+            if seconds and time.monotonic() >= due:
                 await self.check()
+                due = time.monotonic() + seconds
         os.kill(os.getpid(), signal.SIGTERM)
 
     async def check(self, again: bool = False) -> None:
         """Serve what is published now; again: even if it was refused before."""
         async with self._loading:
-            run = await asyncio.to_thread(manifest.current_run, self._path)
+            try:
+                run = await asyncio.to_thread(manifest.current_run, self._path)
+            except StorageError as error:
+                LOG.error("cannot look for a new bundle: %s", error)
+                return
             refused = self.last["run"] if self.last["state"] == "failed" else None
             if run is None or run == self.served.run or (run == refused and not again):
                 return

@@ -13,7 +13,7 @@ from pipeline.config import Config
 from pipeline.errors import ArtifactError, ConfigError, InputError, RequestError, TwoTowerError
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ["import", "prepare", "train", "runs", "evaluate", "export", "serve", "query", "run"]
+COMMANDS = ["import", "prepare", "train", "runs", "evaluate", "export", "rollback", "serve", "query", "run"]
 
 
 def exit_code(*arguments: str) -> int:

@@ -57,7 +57,7 @@ def test_it_is_the_plain_formula_however_it_is_cut_into_blocks(size, negatives, 
         assert a == pytest.approx(b, rel=1e-9, abs=1e-9)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(tf.float32, 1e-5), (tf.bfloat16, 0.02), (tf.float16, 0.003)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(tf.float32, 1e-5), (tf.bfloat16, 0.03), (tf.float16, 0.003)])
 def test_lower_precision_is_near_it(dtype, tolerance):
     of = inputs(600, 40, 3)
     rest = {name: of[name] for name in ("weights", "bias", "excluded")}
