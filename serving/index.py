@@ -3,8 +3,8 @@
 import math
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,16 +23,14 @@ MANY_EXCLUDED = 1000
 NONE = np.empty(0, np.int64)
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """rows: int64 [m], best first; scores: float32 [m]."""
 
     rows: np.ndarray
     scores: np.ndarray
 
 
-@dataclass(frozen=True)
-class Task:
+class Task(NamedTuple):
     """What one search is to bring.
 
     wanted: the rows to return. fetched: the rows to look at so that as many remain. excluded: int64 [E].
@@ -71,6 +69,8 @@ class ItemIndex:
         self.unit = bool(np.abs(norms - 1.0).max(initial=0.0) < 1e-3)
         """Whether an inner product is the cosine times the length of the query."""
         self._tuned_for, self._refine = tuned_for, refine
+        self._plain = len(shards) == 1 and not refine
+        self._direct_limit = min(SCAN_SHARE * len(vectors), MANY_EXCLUDED)
         self._of_thread = threading.local()
 
     def __len__(self) -> int:
@@ -85,11 +85,27 @@ class ItemIndex:
           allowed: the rows to choose from; all when None.
         Returns: min(k, rows allowed and not excluded) rows, for any index kind, filter and exclusion.
         """
+        if allowed is None and self._plain and len(queries) == 1:
+            rows, scores = self._directly(queries, k, excluded)
+            if len(rows) == k:
+                return Found(rows, scores)
         task = self._task(k, excluded, allowed)
         if self._narrowed(task, len(queries)):
             return self._exact(queries, task)
         ((scores, rows),) = self.ask(queries[np.newaxis], task.fetched, self.deeper(task), task.allowed)
         return self._finish(queries, scores, rows, task)
+
+    def _directly(self, queries: np.ndarray, k: int, excluded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The common case of `search` in few steps, for each one counts beside FAISS; else fewer than k rows."""
+        n = k + len(excluded)
+        if n >= self._direct_limit or k > self._tuned_for:
+            return NONE, NONE
+        found, distances = self.shards[0].search(queries, n)[::-1]
+        rows, scores = found[0], distances[0]
+        if len(excluded):
+            kept = self._keep(rows, excluded).nonzero()[0][:k]
+            rows, scores = rows[kept], scores[kept]
+        return (rows, scores) if len(rows) == k and rows[-1] >= 0 else (NONE, NONE)
 
     def search_many(self, queries: np.ndarray, ks: Sequence[int], excluded: Sequence[np.ndarray]) -> list[Found]:
         """`search` of B users at once, queries float32 [B, K, D], without filters."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,8 +50,10 @@ class Retrieved:
     ignored: dict[str, list[str]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Request:
+NO_ITEMS = np.empty(0, np.int32)
+
+
+class _Request(NamedTuple):
     """A query in indices: what the tower and the index take."""
 
     k: int
@@ -154,16 +156,17 @@ class Retriever:
 
     def _read(self, query: Query) -> _Request:
         bundle, user = self.bundle, self._user(query)
-        given, unknown = bundle.items.split(query.history or ())
-        excluded, unknown_excluded = bundle.items.split(query.exclude)
-        history = bundle.users.history(user) if user else given
-        if user and len(given):
+        history, excluded, ignored = bundle.users.history(user) if user else NO_ITEMS, NO_ITEMS, {}
+        if query.history is not None:
+            given, ignored["history"] = bundle.items.split(query.history)
             history = np.concatenate((history, given))
+        if query.exclude:
+            excluded, ignored["exclude"] = bundle.items.split(query.exclude)
         inputs = bundle.encode(user, history, query.features or {})
         if query.exclude_seen:
             excluded = np.concatenate((excluded, history)) if len(excluded) else history
         allowed = None if query.filter is None else self._allowed(query.filter)
-        ignored = {"history": unknown, "exclude": unknown_excluded}
+        ignored = {"history": [], "exclude": [], **ignored}
         return _Request(_positive(query.k), user, history, inputs, self._rows(excluded), allowed, ignored)
 
     def _read_one_of(self, place: int, query: Query) -> _Request:
