@@ -48,10 +48,10 @@ def measured(clock: Clock, model: TwoTower, data: TransformedSet, steps: int) ->
     """Let the clock run over so many steps, as if after the warm ones."""
     clock.steps = WARM - 1
     chosen = part(data, steps)
-    clock.step(lambda: None)
+    clock.step()
     run(model, chosen)
     clock.steps += steps - 1
-    clock.step(lambda: None)
+    clock.step()
 
 
 def part(data: TransformedSet, steps: int) -> TransformedSet:

@@ -2,7 +2,6 @@
 
 import json
 import tempfile
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -107,8 +106,7 @@ def train(task: TrainTask) -> Clock:
         model = make_model(task, config, Path(folder))
     step = tf.function(model.train_step, reduce_retracing=True)
     for batch in dataset.epoch(1):
-        loss = float(step(batch)["loss"])
-        if not clock.step(partial(float, loss)):
+        if not clock.step(step(batch)["loss"].numpy):
             break
     return clock
 

@@ -63,12 +63,13 @@ class Clock:
         self.wall = self.cpu = 0.0
         self._started = (0.0, 0.0)
 
-    def step(self, finished: Callable[[], object]) -> bool:
-        """finished: waits until the step's result is there, called only where the clock starts or may stop."""
+    def step(self, finished: Callable[[], object] | None = None) -> bool:
+        """finished: waits until the step's result is there, where it may not be; not called before the clock starts."""
         self.steps += 1
         if self.steps < WARM:
             return True
-        finished()
+        if finished is not None:
+            finished()
         now = time.perf_counter(), time.process_time()
         if self.steps == WARM:
             self._started = now

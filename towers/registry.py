@@ -8,3 +8,4 @@ TOWERS: dict[str, tuple[type[keras.layers.Layer], type[keras.layers.Layer]]] = {
     "ican": (IcanUserTower, IcanItemTower),
     "youtube_dnn": (YoutubeDnnUserTower, IcanItemTower),
 }
+"""User tower, item tower."""
