@@ -1,15 +1,23 @@
 """`twotower runs`: what it lists, and what it shows side by side."""
 
 import signal
+from collections.abc import Iterator
 
 import pytest
-from train_fixtures import at_step, config_of, prepare_log, send
+from train_fixtures import EAGER_DATA, at_step, config_of, eagerly, prepare_log, send
 
 from pipeline import cli
 from pipeline.config import Config
 from pipeline.differences import differing, flat
 from pipeline.errors import TrainingInterruptedError
 from pipeline.train import train
+
+pytestmark = pytest.mark.filterwarnings(EAGER_DATA)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def eager() -> Iterator[None]:
+    yield from eagerly()
 
 
 @pytest.fixture(scope="module")

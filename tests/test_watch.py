@@ -1,12 +1,13 @@
 """What a run records: event files that say what metrics.jsonl says, a projector, and a description of the run."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from train_fixtures import config_of, model_of, prepare_log, records
+from train_fixtures import EAGER_DATA, config_of, eagerly, model_of, prepare_log, records
 
 from pipeline.config import Config
 from pipeline.storage import locate, put, sizes
@@ -20,6 +21,14 @@ SETTINGS = (
     "train.batch_size=64",
     "train.monitor=5",
 )
+
+
+pytestmark = pytest.mark.filterwarnings(EAGER_DATA)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def eager() -> Iterator[None]:
+    yield from eagerly()
 
 
 @pytest.fixture(scope="module")

@@ -35,6 +35,17 @@ def config_of(workdir: str, name: str, *overrides: str) -> Config:
     )
 
 
+EAGER_DATA = "ignore:Even though the:UserWarning"
+"""What tf.data says of `eagerly`, which leaves it alone."""
+
+
+def eagerly() -> Iterator[None]:
+    """Run steps op by op: the graph of a step takes longer to make than the few steps of these runs."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 def prepare_log(workdir: str) -> None:
     """Tables, vocabularies and sequences of a tiny log."""
     config = config_of(workdir, "any")
