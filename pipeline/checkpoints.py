@@ -150,7 +150,8 @@ class Checkpoints:
         return Progress(**json.loads(found.file(PROGRESS).read_text(encoding="utf-8")))
 
     def discard(self) -> None:
-        """Remove the checkpoint."""
+        """Remove the checkpoint: the manifest first, so that a half-removed one is none."""
+        storage.remove(self.path / MANIFEST)
         storage.remove(self.path)
 
     def discard_finished(self) -> None:
