@@ -89,10 +89,20 @@ def _write_records(bundle: Bundle, items: int, directory: Path) -> None:
     for side, ids in (("item", Ids.of(names)), ("user", users.ids)):
         np.save(directory / f"{side}_hashes.npy", ids.hashes)
         np.save(directory / f"{side}_order.npy", ids.order)
+    np.save(directory / "user_inputs.npy", _encoded_users(bundle))
     np.save(directory / "history_offsets.npy", users.offsets)
     np.save(directory / "history_items.npy", users.items)
     np.save(directory / "item_indices.npy", np.arange(1, items + 1, dtype=np.int32))
     np.save(directory / "item_rows.npy", np.arange(-1, items, dtype=np.int32))
+
+
+def _encoded_users(bundle: Bundle) -> np.ndarray:
+    """int32 [U, W], as pipeline/export.py writes it."""
+    names, nothing = list(bundle.encoder.columns), np.empty(0, np.int32)
+    rows = [
+        [bundle.encode(user, nothing, {})[name].ravel() for name in names] for user in range(1, len(bundle.users) + 1)
+    ]
+    return np.array([np.concatenate((nothing, *row)) for row in rows], dtype=np.int32)
 
 
 def _write_columns(columns: dict[str, pa.Array], path: Path) -> None:

@@ -9,7 +9,7 @@ OVERLOAD, CONNECTIONS = 5, 1000
 
 
 def overload(bundle: Path, users: list[str], k: int, seconds: float) -> dict[str, float]:
-    """Good answers a second under overload over those of a load that just fills the server; and the figures behind."""
+    """Good answers under overload over those of a load that just fills the server, per CPU second of the server."""
     with running(bundle, max_k=k) as server:
         server.load(users, k, 8, 2)
         full = server.load(users, k, 64, seconds)
@@ -19,7 +19,7 @@ def overload(bundle: Path, users: list[str], k: int, seconds: float) -> dict[str
         over = server.load(users, k, CONNECTIONS, max(seconds, 5.0), pause_ms=pause)
         after = server.load(users, k, 64, seconds)
     return {
-        "goodput under overload": over.good / over.seconds / capacity,
+        "goodput under overload": (over.good / over.cpu) / (full.good / full.cpu),
         "broken connections": float(over.broken),
         "capacity per second": capacity,
         "offered per second": over.requests / over.seconds,

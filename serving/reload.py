@@ -11,6 +11,8 @@ import time
 from contextlib import suppress
 from typing import Any
 
+import pyarrow as pa
+
 from pipeline import manifest
 from pipeline.errors import StorageError, TwoTowerError
 from pipeline.storage import Location
@@ -94,6 +96,7 @@ def one_arena() -> None:
 
 def _give_back() -> None:
     gc.collect(1)
+    pa.default_memory_pool().release_unused()
     with suppress(AttributeError):  # glibc keeps freed memory otherwise
         ctypes.CDLL(None).malloc_trim(0)
 
