@@ -1,6 +1,7 @@
 """Python clients of the HTTP server: one that waits, and one for asyncio."""
 
 import asyncio
+import ssl
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Mapping, Sequence
@@ -86,14 +87,21 @@ class RetrievalClient(_Calls[Json]):
 
     Every method returns the response of the HTTP API as a dict. They raise NotFoundError when the bundle does not
     know the user or item, RequestError when the request is refused or no server answers. A server that is overloaded
-    is asked again when it says so, `retries` times.
+    is asked again when it says so, `retries` times. key: the API key. verify: for a certificate of your own.
 
     >>> with RetrievalClient("http://127.0.0.1:8000") as client:  # doctest: +SKIP
     ...     client.recommend(user_id="42", k=10)["items"]
     """
 
-    def __init__(self, url: str, timeout: float = 10.0, key: str | None = None, retries: int = 2) -> None:
-        self._http = httpx.Client(base_url=url, timeout=timeout, headers=_headers(key))
+    def __init__(
+        self,
+        url: str,
+        timeout: float = 10.0,
+        key: str | None = None,
+        retries: int = 2,
+        verify: ssl.SSLContext | bool = True,
+    ) -> None:
+        self._http = httpx.Client(base_url=url, timeout=timeout, headers=_headers(key), verify=verify)
         self._retries = retries
 
     def close(self) -> None:
@@ -128,8 +136,15 @@ class AsyncRetrievalClient(_Calls[Awaitable[Json]]):
     ...     (await client.recommend(user_id="42", k=10))["items"]
     """
 
-    def __init__(self, url: str, timeout: float = 10.0, key: str | None = None, retries: int = 2) -> None:
-        self._http = httpx.AsyncClient(base_url=url, timeout=timeout, headers=_headers(key))
+    def __init__(
+        self,
+        url: str,
+        timeout: float = 10.0,
+        key: str | None = None,
+        retries: int = 2,
+        verify: ssl.SSLContext | bool = True,
+    ) -> None:
+        self._http = httpx.AsyncClient(base_url=url, timeout=timeout, headers=_headers(key), verify=verify)
         self._retries = retries
 
     async def close(self) -> None:

@@ -165,8 +165,8 @@ def test_http_answers_as_the_command_does(pipeline, server, history):
 
 
 def test_http_serves_the_current_bundle(pipeline, server):
-    health = server.get("/v1/health").json()
-    assert health == {"status": "ok", "bundle": pipeline.runs()["bundles/tiny"]}
+    ready = server.get("/v1/ready").json()
+    assert ready == {"status": "ready", "bundle": pipeline.runs()["bundles/tiny"]}
 
 
 def test_http_finds_similar_items_and_looks_items_up(server, history):
