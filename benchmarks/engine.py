@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.measure import on_one_thread
 from serving.bundle import Bundle
 from serving.retriever import Query, Retriever
 
@@ -77,4 +78,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    on_one_thread("benchmarks.engine")
     sys.exit(main())

@@ -11,7 +11,6 @@ than 1.5 times as long as the faster of the ways whose recall is as good (and .1
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import time
@@ -21,6 +20,7 @@ from functools import partial
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.measure import on_one_thread
 from pipeline import export_index, export_recall
 from pipeline.config import ExportConfig
 from serving.allowed import Allowed
@@ -137,7 +137,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    if os.environ.get("OMP_NUM_THREADS") != "1":  # as in a server; NumPy reads it when it loads
-        command = [sys.executable, "-m", "benchmarks.filters", *sys.argv[1:]]
-        os.execve(sys.executable, command, {**os.environ, "OMP_NUM_THREADS": "1"})
+    on_one_thread("benchmarks.filters")
     sys.exit(main())

@@ -4,6 +4,7 @@ with its parent's, so the measuring process must hold little.
 
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -40,3 +41,13 @@ def run(command: Sequence[str | Path]) -> tuple[str, Cost]:
         if process.returncode:
             raise RuntimeError(f"{command} exited with {process.returncode}: {errors.read()[-2000:]}")
         return output.read(), Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+
+
+def on_one_thread(module: str) -> None:
+    """Start this process anew with one thread for NumPy and FAISS, as a server has, unless it was started so.
+
+    They read the variables when they load, which is before any code of a benchmark runs.
+    """
+    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    if any(name not in os.environ for name in threads):
+        os.execve(sys.executable, [sys.executable, "-m", module, *sys.argv[1:]], {**os.environ, **threads})

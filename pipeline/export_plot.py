@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter, NullFormatter
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 from pipeline.export_recall import Point, Tuned
 from pipeline.plots import COLOURS, FAINT, INK, dress
@@ -26,8 +26,10 @@ def draw(tuned: Tuned, path: Path) -> None:
     axes.annotate(f"target {tuned.target:g}", (0, tuned.target), fontsize=8, color=INK, **cast(Any, place))
     _name_points(axes, tuned.points)
     axes.set_xscale("log")
+    axes.set_xlim(min(*times, tuned.exact_ms) / 1.5, max(*times, tuned.exact_ms) * 1.5)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_ylim(top=1 + 0.03 * (1.0 - min(recalls, default=1.0)) + 0.002)
     axes.set_xlabel("milliseconds of one query on one thread")
     axes.grid(axis="x", color=FAINT)

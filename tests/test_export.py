@@ -7,15 +7,16 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
-from serving_fixture import ITEMS, TRAINED, USERS, config, history, make_bundle, sources, write_inputs
+from serving_fixture import ITEMS, TRAINED, USERS, config, history, make_bundle, sources, user_id, write_inputs
 
 from pipeline.artifacts import Artifact, Spec, open_artifact
 from pipeline.config import Config, ExportConfig
 from pipeline.errors import ArtifactError
-from pipeline.export import QuerySet, Sources, check_encoding, export, publish
+from pipeline.export import Model, QuerySet, Sources, check_encoding, export, publish
 from pipeline.export_tower import check_parity, save_tower
 from pipeline.train import load_model, train
 from serving.bundle import KIND, VERSION, Bundle
+from serving.retriever import Query, Retriever
 from serving.tower import UserTower
 from towers.keras import keras, tf
 
@@ -222,3 +223,49 @@ def test_held_out_queries_stop_before_the_test_event(made_of: Sources) -> None:
 
 def test_queries_are_drawn_alike_every_time(made_of: Sources) -> None:
     assert QuerySet.draw(made_of).users.tolist() == QuerySet.draw(made_of).users.tolist()
+
+
+class TwoInterests(keras.Model):
+    """A user tower that gives every user two vectors: that of another tower, and the same backwards."""
+
+    def __init__(self, tower: keras.Model) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def call(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        vector = self.tower(inputs, training=training)
+        return tf.stack([vector, tf.reverse(vector, axis=[1])], axis=1)  # (B, D) -> (B, 2, D)
+
+
+class TwoInterestModel:
+    """The fixture's model with such a tower."""
+
+    def __init__(self, model: Model) -> None:
+        self.user_tower = TwoInterests(model.user_tower)
+        self.user_input_spec, self.item_vectors = model.user_input_spec, model.item_vectors
+
+    def user_vectors(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        return self.user_tower({name: tf.constant(values) for name, values in inputs.items()}).numpy()
+
+
+def test_a_user_of_several_interests_gets_the_best_of_each(made_of: Sources, tmp_path: Path) -> None:
+    model = TwoInterestModel(made_of.model)
+    made = dataclasses.replace(made_of, model=model)
+    settings = ExportConfig(index="IVF8,Flat", recall_at=20)
+    bundle = Bundle.open(publish(tmp_path / "bundle", Spec(KIND, VERSION), made, settings).path)
+    retriever = Retriever(bundle)
+    queries = [Query(user_id(user), k=15, exclude_seen=False) for user in range(2, 12)]
+    wanted = np.sort((model.user_vectors(bundle_inputs(bundle, 2, 12)) @ bundle.index.vectors.T).max(axis=1), axis=1)[
+        :, ::-1
+    ]
+    for query, together, best in zip(queries, retriever.recommend_batch(queries), wanted, strict=True):
+        alone = retriever.recommend(query)
+        np.testing.assert_allclose(alone.scores, together.scores, atol=1e-5)
+        assert np.isclose(alone.scores, best[:15], atol=1e-5).mean() > 0.9  # the index is approximate
+        assert len(set(alone.items.tolist())) == 15
+
+
+def bundle_inputs(bundle: Bundle, first: int, end: int) -> dict[str, np.ndarray]:
+    """The tower's inputs of users first .. end - 1."""
+    encoded = [bundle.encode(user, bundle.users.history(user), {}) for user in range(first, end)]
+    return {name: np.concatenate([one[name] for one in encoded]) for name in encoded[0]}
