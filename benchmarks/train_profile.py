@@ -31,6 +31,7 @@ from benchmarks.train_task import BATCH, DIM, HIDDEN, LENGTH, TrainTask
 from pipeline.catalogue import FieldTable
 from pipeline.dataset import TrainDataset
 from towers.keras import tf
+from towers.precision import POLICIES, precision
 
 STEPS = 8
 PARTS = {
@@ -48,10 +49,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--tower", choices=["mean", "ican"], default="mean")
+    parser.add_argument("--precision", choices=list(POLICIES), default="float32")
     arguments = parser.parse_args(argv)
     log = write_log(ROOT / "work" / "train", arguments.items)
     task = TrainTask(arguments.items, arguments.tower, "adam", 0.0, str(log))
-    times, cpu, batches = profile(task)
+    with precision(arguments.precision):
+        times, cpu, batches = profile(task)
     total = sum(times.values())
     print(f"{'part':12} {'ms a step':>10} {'share':>6}")
     for part, milliseconds in times.most_common():
