@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from pipeline.config_section import Section
 
@@ -47,9 +47,10 @@ class WatchConfig(Section):
     """TensorBoard event files beside the run. Nothing of this changes the model."""
 
     tensorboard: bool = True
+    """Write event files and the projector into the folder of the run."""
     every_steps: PositiveInt = 100
     """Steps between two points of the curves of losses and gradient norms; the others have one point an epoch."""
     sample: PositiveInt = 2000
     """Validation users behind alignment and uniformity."""
-    projector_items: NonNegativeInt = 5000
+    projector_items: int = Field(default=5000, ge=0)
     """Items shown by the embedding projector, the most frequent; 0 writes none."""
