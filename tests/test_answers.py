@@ -4,17 +4,18 @@ import json
 
 import numpy as np
 import pytest
-from serving_fixture import ITEMS, make_retriever
+from serving_fixture import ITEMS
 
 from pipeline.errors import RequestError
 from serving import answers
 from serving.answers import ItemWriter
+from serving.bundle import Bundle
 from serving.records import Items
 
 
 @pytest.fixture(scope="module")
-def items(serving_dir) -> Items:
-    return make_retriever(serving_dir, "default").bundle.items
+def items(bundle_path) -> Items:
+    return Bundle.open(bundle_path).items
 
 
 def written(writer: ItemWriter, indices: list[int], fields: tuple[str, ...] = ()) -> list[dict]:

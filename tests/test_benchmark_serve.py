@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from serving_fixture import make_bundle
 
 from benchmarks import raw_loop, serve, swaps
 from pipeline.artifacts import roll_back
@@ -13,8 +12,8 @@ from serving.retriever import Retriever
 
 
 @pytest.fixture(scope="module")
-def bundle(serving_dir: Path) -> Bundle:
-    return Bundle.open(make_bundle(serving_dir).path)
+def bundle(bundle_path: Path) -> Bundle:
+    return Bundle.open(bundle_path)
 
 
 def test_raw_loop_finds_what_the_server_does_when_nothing_is_left_out(bundle: Bundle) -> None:

@@ -43,7 +43,8 @@ def prepared(workdir: Path, beam_options: list[str]) -> dict[str, dict]:
     done = twotower("prepare", "-c", imported(workdir), "--", *beam_options)
     assert done.returncode == 0, done.stderr
     root = workdir / "prepared"
-    manifests = {path.parent.relative_to(root): json.loads(path.read_text()) for path in root.rglob("MANIFEST.json")}
+    paths = [path for path in root.rglob("MANIFEST.json") if not path.parent.name.startswith("run=")]
+    manifests = {path.parent.relative_to(root): json.loads(path.read_text()) for path in paths}
     return {str(name): {key: m[key] for key in ("spec", "counts", "files")} for name, m in manifests.items()}
 
 

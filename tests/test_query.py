@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from serving_fixture import CATEGORIES, config, item_id, make_bundle
+from serving_fixture import CATEGORIES, config, item_id
 
 from pipeline.errors import RequestError
 from pipeline.query import ask
@@ -12,8 +12,7 @@ FILMS = '{"field": "category", "eq": "film"}'
 
 
 @pytest.fixture(scope="module")
-def settings(serving_dir: Path):
-    make_bundle(serving_dir)
+def settings(serving_dir: Path, bundle_path: Path):
     return config(serving_dir)
 
 
