@@ -8,15 +8,26 @@ from towers.precision import wide
 from towers.randomness import Dropout
 
 
-def mlp(hidden: Sequence[int], dropout: float, name: str) -> keras.Sequential:
-    """Dense layers of the given sizes, ReLU and dropout between them, the last one linear."""
-    layers: list[keras.layers.Layer] = []
-    for i, size in enumerate(hidden):
-        last = i == len(hidden) - 1
-        layers.append(keras.layers.Dense(size, activation=None if last else "relu", name=f"{name}_{i}"))
-        if dropout and not last:
-            layers.append(Dropout(dropout))
-    return keras.Sequential(layers, name=name)
+class MLP(keras.layers.Layer):
+    """Dense layers of the given sizes, ReLU and dropout between them, the last one linear.
+
+    Not a keras.Sequential, which calls its layers once more when it meets a new shape: the draws of a step would be
+    numbered otherwise in the first step of a run than in the others.
+    """
+
+    def __init__(self, hidden: Sequence[int], dropout: float, name: str) -> None:
+        super().__init__(name=name)
+        self.inner = [
+            keras.layers.Dense(size, activation="relu", name=f"{name}_{i}") for i, size in enumerate(hidden[:-1])
+        ]
+        self.outer = keras.layers.Dense(hidden[-1], name=f"{name}_{len(hidden) - 1}")
+        self.dropout = Dropout(dropout)
+
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """x float [..., W] -> [..., hidden[-1]]."""
+        for layer in self.inner:
+            x = self.dropout(layer(x), training=training)
+        return self.outer(x)
 
 
 def unit_norm(vectors: tf.Tensor) -> tf.Tensor:

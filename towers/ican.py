@@ -1,7 +1,7 @@
 """The ICAN two-tower without its multi-domain part, the base model of MicRec (Xie et al. 2022, eq. 6)."""
 
 from pipeline.config import TowerConfig
-from towers.blocks import TransformerBlock, mlp
+from towers.blocks import MLP, TransformerBlock
 from towers.keras import keras, tf
 from towers.randomness import Dropout
 
@@ -28,7 +28,7 @@ class IcanUserTower(keras.layers.Layer):
             for i in range(config.blocks)
         ]
         self.dropout = Dropout(config.dropout)
-        self.mlp = mlp(config.hidden, config.dropout, name="user_mlp")
+        self.mlp = MLP(config.hidden, config.dropout, name="user_mlp")
 
     def call(
         self, history: tf.Tensor, present: tf.Tensor, user_fields: tf.Tensor | None, training: bool = False
@@ -57,7 +57,7 @@ class IcanItemTower(keras.layers.Layer):
 
     def __init__(self, config: TowerConfig, name: str = "item_tower") -> None:
         super().__init__(name=name)
-        self.mlp = mlp(config.hidden, config.dropout, name="item_mlp")
+        self.mlp = MLP(config.hidden, config.dropout, name="item_mlp")
 
     def call(self, embeddings: tf.Tensor, training: bool = False) -> tf.Tensor:
         """float32 [n, W] -> [n, hidden[-1]]."""

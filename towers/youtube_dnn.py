@@ -4,7 +4,7 @@ Covington, Adams and Sargin 2016 (RecSys), section 3.2 and figure 3; a base mode
 """
 
 from pipeline.config import TowerConfig
-from towers.blocks import mlp
+from towers.blocks import MLP
 from towers.keras import keras, tf
 
 
@@ -18,7 +18,7 @@ class YoutubeDnnUserTower(keras.layers.Layer):
 
     def __init__(self, config: TowerConfig, item_width: int, name: str = "user_tower") -> None:
         super().__init__(name=name)
-        self.mlp = mlp(config.hidden, config.dropout, name="user_mlp")
+        self.mlp = MLP(config.hidden, config.dropout, name="user_mlp")
 
     def call(
         self, history: tf.Tensor, present: tf.Tensor, user_fields: tf.Tensor | None, training: bool = False
