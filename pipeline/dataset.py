@@ -59,7 +59,7 @@ class TrainDataset:
     """Batches of the train events, one example per event, in a new order each epoch."""
 
     def __init__(self, config: Config, sequences: UserSequences, users: FieldTable, rows: int) -> None:
-        self.config, self.events, self.users = config, Events.train(sequences), users
+        self.config, self.events, self.users, self.rows = config, Events.train(sequences), users, rows
         explicit = read_explicit_negatives(config, self.events)
         self.negatives = BatchNegatives(config.loss.negatives, self.events, rows, explicit)
         self.weights = recency_weights(self.events.timestamps, config.train.half_life_days)
