@@ -38,7 +38,8 @@ def configuration(task: TrainTask) -> Config:
             f"tower={{kind: {KINDS[task.tower]}, embedding_dim: {DIM}, hidden: {list(train_task.HIDDEN)}, "
             f"history_length: {train_task.LENGTH}, history_dim: null, heads: {train_task.HEADS}}}",
             f"train={{optimizer: {task.optimizer}, learning_rate: {train_task.RATE}, batch_size: {BATCH}}}",
-            f"loss.temperature={train_task.TEMPERATURE}",
+            # The peers correct the positive too, and know nothing of what a user clicked before.
+            f"loss={{temperature: {train_task.TEMPERATURE}, logq: all, negatives: {{mask_clicked: false}}}}",
             *(f"tasks.{name}.weight={0.1 if task.tasks else 0}" for name in TASKS),
         ],
     )

@@ -113,7 +113,7 @@ def test_adagrad_keeps_how_far_each_known_row_has_come(workdir, grown):
 def test_a_checkpoint_can_be_begun_with(workdir):
     config = config_of(workdir, "from-checkpoint", *STILL, f"train.warm_start={workdir}/runs/stopped/checkpoint")
     train(config)
-    layer = "model/item_tower/mlp/layer_with_weights-0/kernel/.ATTRIBUTES/VARIABLE_VALUE"
+    layer = "model/item_tower/mlp/inner/0/kernel/.ATTRIBUTES/VARIABLE_VALUE"
     checkpoint = Path(workdir) / "runs" / "stopped" / "checkpoint"
     stopped = variables(open_artifact(checkpoint, "checkpoint", 1), "state")
     assert np.array_equal(variables(model_of(config), "weights")[layer], stopped[layer])
