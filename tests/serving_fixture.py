@@ -130,7 +130,10 @@ def _write_sequences(settings: Config) -> None:
         "train_end": [len(h) - 2 for h in items],
         "validation_end": [len(h) - 1 for h in items],
     }
-    with create(settings.prepared_dir("user_sequences"), Spec("user_sequences", 1, config={"split": settings.split.model_dump()})) as draft:
+    with create(
+        settings.prepared_dir("user_sequences"),
+        Spec("user_sequences", 1, config={"split": settings.split.model_dump()}),
+    ) as draft:
         pq.write_table(pa.table(columns, schema=SCHEMA), draft.dir / "part-00000.parquet")
 
 

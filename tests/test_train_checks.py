@@ -43,7 +43,10 @@ def no_step(monkeypatch) -> None:
     ("settings", "message"),
     [
         (["train.batch_size=1"], r"`train\.batch_size` is 1, but the negatives .*Cure: a larger batch"),
-        (["train.batch_size=1000000000"], r"`train\.batch_size` 1,000,000,000 makes a step of .* GiB.*Cure: a smaller batch"),
+        (
+            ["train.batch_size=1000000000"],
+            r"`train\.batch_size` 1,000,000,000 makes a step of .* GiB.*Cure: a smaller batch",
+        ),
         (["tower.heads=3"], r"`tower\.history_dim` 8 cannot be cut into `tower\.heads` 3.*Cure: a multiple"),
         (["tower.heads=7", "tower.history_dim=null"], r"item fields of .* cannot be cut into `tower\.heads` 7.*Cure"),
         (
