@@ -58,7 +58,7 @@ def engine(bundle: Bundle, k: int) -> list[Callable[[], Any]]:
 
 def json_only(bundle: Bundle, k: int) -> list[Callable[[], Any]]:
     """For each user a call that parses a request and writes an answer that is known."""
-    retriever, writer = Retriever(bundle), ItemWriter(bundle.items)
+    retriever, writer = Retriever(bundle), ItemWriter(bundle.items, len(bundle.rows))
 
     def work(body: bytes, items: np.ndarray, scores: np.ndarray) -> bytes:
         request = RecommendRequest.model_validate_json(body)

@@ -11,15 +11,16 @@ from serving.records import Items
 SCORE_DECIMALS = 6
 MAX_KEPT = 200_000
 """Items whose bytes are kept, some 100 bytes each; popular ones come back by themselves after all were dropped."""
+MAX_CHOICES = 8
+"""Choices of fields for which bytes are kept."""
 
 
 class ItemWriter:
-    """Writes lists of one bundle's items."""
+    """Writes lists of one bundle's items, up to item index `size` - 1."""
 
-    def __init__(self, items: Items) -> None:
-        self._items = items
-        self._kept: dict[tuple[str, ...], dict[int, bytes]] = {}
-        self._count = 0
+    def __init__(self, items: Items, size: int) -> None:
+        self._items, self._size = items, size
+        self._kept: dict[tuple[str, ...], _Kept] = {}
 
     def write(self, indices: np.ndarray, scores: np.ndarray, fields: Sequence[str] = ()) -> bytes:
         """Item indices [n] and scores float32 [n] -> `[{"item_id": ..., "title": ..., "score": ...}, ...]`.
@@ -27,29 +28,39 @@ class ItemWriter:
         Raises RequestError naming the first of `fields` that the items do not have.
         """
         self._items.check_fields(fields)
-        names = tuple(fields)
-        numbers = indices.tolist()
-        if not numbers:
+        if len(indices) == 0:
             return b"[]"
-        kept = self._records(names, numbers)
+        records = self._records(tuple(fields), indices)
         written = orjson.dumps(np.round(scores.astype(np.float64), SCORE_DECIMALS), option=orjson.OPT_SERIALIZE_NUMPY)
-        parts = [b""] * (2 * len(numbers))
-        parts[::2] = [kept[number] for number in numbers]
+        parts = [b""] * (2 * len(records))
+        parts[::2] = records
         parts[1::2] = written[1:-1].split(b",")
         return b"[" + b"".join(parts)[2:] + b"}]"
 
-    def _records(self, names: tuple[str, ...], numbers: list[int]) -> dict[int, bytes]:
-        """The bytes of at least these items with these fields, up to the score."""
-        kept = self._kept.setdefault(names, {})
-        missing = [number for number in numbers if number not in kept]
-        if self._count + len(missing) > MAX_KEPT:
-            kept, missing, self._count = {}, numbers, 0
-            self._kept = {names: kept}
-        if missing:
-            self._count += len(missing)
-            for number, record in zip(missing, self._items.describe(np.array(missing), names), strict=True):
-                kept[number] = b"}," + orjson.dumps(record)[:-1] + b',"score":'
-        return kept
+    def _records(self, names: tuple[str, ...], indices: np.ndarray) -> list[bytes]:
+        """The bytes of these items with these fields, up to the score."""
+        kept = self._kept.get(names)
+        if kept is None:
+            if len(self._kept) >= MAX_CHOICES:
+                self._kept.pop(next(iter(self._kept)))
+            kept = self._kept[names] = _Kept(self._size)
+        missing = indices[~kept.there[indices]]
+        if len(missing):
+            if kept.count + len(missing) > MAX_KEPT:
+                kept, missing = _Kept(self._size), indices
+                self._kept[names] = kept
+            kept.count += len(missing)
+            for index, record in zip(missing.tolist(), self._items.describe(missing, names), strict=True):
+                kept.records[index] = b"}," + orjson.dumps(record)[:-1] + b',"score":'
+            kept.there[missing] = True
+        return kept.records[indices].tolist()
+
+
+class _Kept:
+    """records: bytes by item index, where `there`."""
+
+    def __init__(self, size: int) -> None:
+        self.records, self.there, self.count = np.empty(size, dtype=object), np.zeros(size, dtype=bool), 0
 
 
 def joined(head: dict[str, Any], items: bytes) -> bytes:

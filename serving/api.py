@@ -17,6 +17,7 @@ from serving.answers import joined
 from serving.batching import Batcher
 from serving.errors import NotFoundError, OverloadedError
 from serving.events_store import EventsStore, StoredEvent, StoreError
+from serving.filters import Filter, parse_filter
 from serving.fresh import overlap
 from serving.metrics import Metrics
 from serving.protection import Gate
@@ -67,7 +68,8 @@ class Api:
         params: schemas.SimilarParams = request.params()
         served, item_id = self._reloader.served, unquote(request.path_id)
         self._check_k(params.k)
-        found = served.retriever.similar(item_id, params.k, params.exclude)
+        chosen = _filter(served, params.filter)
+        found = served.retriever.similar(item_id, params.k, params.exclude, chosen)
         items = served.writer.write(found.items, found.scores, params.field)
         return joined({"bundle": served.run, "item_id": item_id}, items)
 
@@ -142,7 +144,8 @@ class Api:
         served.retriever.bundle.items.check_fields(body.fields)
         fresh = await self._fresh(served, body.user_id)
         history = body.history if not fresh else [*fresh, *(body.history or ())]
-        query = Query(body.user_id, history, body.features, body.k, body.exclude_seen, body.exclude)
+        chosen = _filter(served, body.filter)
+        query = Query(body.user_id, history, body.features, body.k, body.exclude_seen, body.exclude, chosen)
         return query, len(fresh)
 
     async def _fresh(self, served: Served, user_id: str | None) -> list[str]:
@@ -171,6 +174,10 @@ class Api:
     def _batched(self, size: int) -> None:
         self._metrics.add("batches")
         self._metrics.add("batched", size)
+
+
+def _filter(served: Served, value: dict[str, Any] | None) -> Filter | None:
+    return None if value is None else parse_filter(value, served.retriever.bundle.items.kinds)
 
 
 def _facts(found: Retrieved, fresh: int) -> dict[str, Any]:

@@ -207,7 +207,7 @@ RETRY = _headers[1:]
 def _explained(error: ValidationError) -> RequestError:
     """pydantic's list of problems in words."""
     problems = error.errors(include_url=False, include_input=False)
-    if problems[0]["type"] == "json_invalid":
+    if problems[0]["type"] == "json_invalid" and not problems[0]["loc"]:
         return NotJsonError(f"the body is not JSON: {problems[0]['ctx']['error']}")
     return RequestError("; ".join(_told(problems[:MAX_TOLD])))
 

@@ -1,6 +1,7 @@
 """Python clients of the HTTP server: one that waits, and one for asyncio."""
 
 import asyncio
+import json
 import ssl
 import time
 from abc import ABC, abstractmethod
@@ -32,10 +33,11 @@ class _Calls(ABC, Generic[Answer]):
         exclude_seen: bool = True,
         exclude: Sequence[str] = (),
         fields: Sequence[str] = (),
+        filter: Mapping[str, Any] | None = None,
     ) -> Answer:
-        """The k best items for a user; see serving.retriever.Query."""
+        """The k best items for a user; see serving.retriever.Query, and serving/filters.py for filters."""
         body = {"k": k, "exclude_seen": exclude_seen, "exclude": list(exclude), "fields": list(fields)}
-        given = {"user_id": user_id, "history": history, "features": features}
+        given = {"user_id": user_id, "history": history, "features": features, "filter": filter}
         body |= {name: value for name, value in given.items() if value is not None}
         return self._call("POST", "/v1/recommend", json=body)
 
@@ -49,9 +51,12 @@ class _Calls(ABC, Generic[Answer]):
         k: int = 50,
         fields: Sequence[str] = (),
         exclude: Sequence[str] = (),
+        filter: Mapping[str, Any] | None = None,
     ) -> Answer:
         """The k items nearest to an item."""
-        params = {"k": k, "field": list(fields), "exclude": list(exclude)}
+        params: dict[str, Any] = {"k": k, "field": list(fields), "exclude": list(exclude)}
+        if filter is not None:
+            params["filter"] = json.dumps(filter)
         return self._call("GET", f"/v1/items/{_path(item_id)}/similar", params=params)
 
     def item(self, item_id: str) -> Answer:

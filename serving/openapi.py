@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from serving import filter_schema
 from serving.route import Route
 from serving.schemas import ErrorResponse
 
@@ -33,7 +34,7 @@ def document(routes: Sequence[Route], with_keys: bool) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, with_keys)
-    parts: dict[str, Any] = {"schemas": schemas["$defs"]}
+    parts: dict[str, Any] = {"schemas": {**schemas["$defs"], filter_schema.NAME: filter_schema.SCHEMA}}
     if with_keys:
         parts["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     title = "Item retrieval"

@@ -2,8 +2,19 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    Json,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    WrapValidator,
+)
 from pydantic_core import PydanticCustomError
+
+from serving import filter_schema
 
 MAX_HISTORY = 10_000
 MAX_EXCLUDE = 10_000
@@ -32,6 +43,10 @@ Value = Annotated[
 ]
 
 
+Filter = Annotated[dict[str, Any], WithJsonSchema({"$ref": filter_schema.REF})]
+JsonFilter = Annotated[Json[dict[str, Any]], WithJsonSchema({"type": "string", "contentMediaType": "application/json"})]
+
+
 class Request(BaseModel):
     """Refuses unknown keys and values of another type."""
 
@@ -53,6 +68,7 @@ class RecommendRequest(Request):
     k: int = Field(50, ge=1, le=MAX_INTEGER, description="Items to return, at most `max_k` of GET /v1/bundle.")
     exclude_seen: bool = Field(True, description="Leave out the items of the history.")
     exclude: list[Id] = Field([], max_length=MAX_EXCLUDE, description="Item ids to leave out.")
+    filter: Filter | None = Field(None, description="What the items must fulfil.")
     fields: list[Text] = Field([], max_length=MAX_FIELDS, description="Item fields to return with each item.")
 
 
@@ -70,6 +86,7 @@ class SimilarParams(Request):
     k: int = Field(50, ge=1, le=MAX_INTEGER, description="Items to return, at most `max_k` of GET /v1/bundle.")
     field: list[Text] = Field([], max_length=MAX_FIELDS, description="An item field to return; may be repeated.")
     exclude: list[Id] = Field([], max_length=MAX_EXCLUDE, description="An item to leave out; may be repeated.")
+    filter: JsonFilter | None = Field(None, description="What the items must fulfil: a filter, as JSON text.")
 
 
 class UserParams(Request):

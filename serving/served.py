@@ -22,7 +22,7 @@ class Served:
         """Open a bundle, check it, and run what a first request would find cold. Raises ArtifactError."""
         bundle = Bundle.open(path)
         assert bundle.artifact is not None
-        served = cls(Retriever(bundle), ItemWriter(bundle.items), bundle.artifact.manifest["run"])
+        served = cls(Retriever(bundle), ItemWriter(bundle.items, len(bundle.rows)), bundle.artifact.manifest["run"])
         for golden in bundle.goldens:
             found = served.retriever.recommend(Query(golden.user_id))
             served.writer.write(found.items, found.scores)
