@@ -12,8 +12,12 @@ import argparse
 import json
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+
+# In front of this file's own folder, where `beam_jobs` would be the benchmark of that name.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pipeline.artifacts import Artifact, open_artifact
 from pipeline.config_file import load_config
