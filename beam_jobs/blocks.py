@@ -19,16 +19,16 @@ from pipeline.storage import write_part as write_part
 # Fixed: the partition of a string must be the same in every process, on every machine, on every day.
 HASH_KEY = "twotower-blocks1"
 
-# A shuffled byte costs a runner's time, so a block that shrinks is worth its compression. zstd shrinks sorted integers
-# further, but takes longer than the bytes it saves.
+# A byte that goes to another machine costs a runner's time, so a block that shrinks is worth its compression. zstd
+# shrinks sorted integers further, but takes longer than the bytes it saves.
 COMPRESSION = "lz4"
 
 
-def pack(table: pa.Table) -> bytes:
+def pack(table: pa.Table, compression: str | None = COMPRESSION) -> bytes:
     """A table -> one block."""
     sink = pa.BufferOutputStream()
     table = table.combine_chunks()
-    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression=COMPRESSION)) as writer:
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression=compression)) as writer:
         writer.write_table(table)
     return sink.getvalue().to_pybytes()
 
@@ -59,8 +59,8 @@ def partition_of(column: pa.DictionaryArray, partitions: int) -> np.ndarray:
     return of_value[column.indices.to_numpy()]
 
 
-def split(table: pa.Table, partition: np.ndarray, partitions: int) -> Iterator[tuple[int, bytes]]:
-    """Cut a table into one block per partition that has rows; the order of rows is kept.
+def split(table: pa.Table, partition: np.ndarray, partitions: int) -> Iterator[tuple[int, pa.Table]]:
+    """Cut a table into one per partition that has rows; the order of rows is kept.
 
     partition: integers in 0 .. partitions - 1, [rows].
     """
@@ -69,7 +69,7 @@ def split(table: pa.Table, partition: np.ndarray, partitions: int) -> Iterator[t
     table = table.take(pa.array(order)).combine_chunks()
     for number, (start, stop) in enumerate(zip(ends - np.diff(ends, prepend=0), ends, strict=True)):
         if stop > start:
-            yield number, pack(compact(table.slice(start, stop - start)))
+            yield number, compact(table.slice(start, stop - start))
 
 
 def compact(table: pa.Table) -> pa.Table:

@@ -217,9 +217,7 @@ def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
         elements = [(*chunk.source, str(target)) for (chunk, _), target in zip(new, targets, strict=True)]
         with progress(KIND, targets, "values.arrow", len(new)):
             return run_pipeline(
-                lambda pipeline: (
-                    pipeline | "chunks" >> beam.Create(elements) | beam.Reshuffle() | beam.ParDo(CountChunk(fields))
-                ),
+                lambda pipeline: pipeline | "chunks" >> beam.Create(elements) | beam.ParDo(CountChunk(fields)),
                 pipeline_args,
             )
 

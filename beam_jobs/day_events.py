@@ -23,6 +23,7 @@ from beam_jobs import blocks
 from beam_jobs.batch_files import metadata, read_batch, write_batches
 from beam_jobs.events import STRINGS, UserEvents, in_order, repeats
 from beam_jobs.job import count, main, progress, run_pipeline
+from beam_jobs.shuffle import Shuffle, shuffle
 from pipeline.artifacts import Artifact, Draft, Spec, create, current, open_artifact
 from pipeline.config import Config, PrepareConfig
 from pipeline.errors import ArtifactError, ConfigError, JobError
@@ -31,8 +32,6 @@ from pipeline.tables import WHOLE_LOG, Tables
 
 KIND, VERSION = "day_events", 1
 DAY_KIND, DAY_VERSION = "events_of_day", 2
-EVENTS_AT_ONCE = 8_000_000
-"""Events of the days that one pipeline codes: what the local runner's shuffle holds in memory."""
 DAYS_AT_ONCE = 128
 """Days that one pipeline codes: each keeps a lock file open until the end, and a process may have only so many."""
 
@@ -110,24 +109,25 @@ class Source:
     row_group: int
 
 
-def split_by_user(source: Source, partitions: int) -> Iterator[tuple[int, bytes]]:
+def split_by_user(source: Source, partitions: int, between: Shuffle) -> Iterator[tuple[int, bytes]]:
     """A row group -> a block per partition, under day * partitions + partition. A user's events share a partition."""
     table = blocks.read_row_group((source.path, source.row_group), strings=STRINGS)
     count("events", len(table))
     partition = blocks.partition_of(table["user_id"].combine_chunks(), partitions)
-    for number, block in blocks.split(table, partition, partitions):
-        yield source.day * partitions + number, block
+    for number, part in blocks.split(table, partition, partitions):
+        yield source.day * partitions + number, between.put(part)
 
 
 class WriteDay(beam.DoFn):
     """(day * partitions + partition, blocks) -> events-<partition>.arrow in the folder of the day."""
 
-    def __init__(self, folders: Sequence[Location], partitions: int, keep_duplicates: bool) -> None:
+    def __init__(self, folders: Sequence[Location], partitions: int, keep_duplicates: bool, between: Shuffle) -> None:
         self.folders, self.partitions, self.keep_duplicates = list(map(str, folders)), partitions, keep_duplicates
+        self.between = between
 
     def process(self, element: tuple[int, Iterable[bytes]]) -> None:
         day, partition = divmod(element[0], self.partitions)
-        table = in_order(blocks.concat(element[1]))
+        table = in_order(blocks.concat(map(self.between.get, element[1])))
         repeated = repeats(table)
         if not self.keep_duplicates:
             table = table.filter(pa.array(~repeated))
@@ -173,21 +173,6 @@ def _open_days(config: Config, days: Iterable[str]) -> list[Artifact]:
     return in_parallel(lambda day: open_artifact(_day_dir(config, day), DAY_KIND, DAY_VERSION), days)
 
 
-def _batches(tables: Tables, days: Sequence[str]) -> Iterator[list[str]]:
-    """Cut days into runs of about EVENTS_AT_ONCE events and at most DAYS_AT_ONCE days, one day at least."""
-    batch: list[str] = []
-    events = 0
-    for day in days:
-        size = sum(blocks.footer(path).num_rows for path in tables.days[day])
-        if batch and (events + size > EVENTS_AT_ONCE or len(batch) == DAYS_AT_ONCE):
-            yield batch
-            batch, events = [], 0
-        batch.append(day)
-        events += size
-    if batch:
-        yield batch
-
-
 def code_days(config: Config, tables: Tables, days: Sequence[str], pipeline_args: Sequence[str]) -> None:
     """Write the artefacts of some days with one pipeline; all are published at its end."""
     partitions = config.prepare.partitions
@@ -198,14 +183,15 @@ def code_days(config: Config, tables: Tables, days: Sequence[str], pipeline_args
             for number, day in enumerate(days)
             for row_group in blocks.row_groups(tables.days[day])
         ]
-        write = WriteDay([draft.target for draft in drafts], partitions, config.prepare.duplicate_events == "keep")
+        between = stack.enter_context(shuffle(drafts[0], pipeline_args))
+        keep_duplicates = config.prepare.duplicate_events == "keep"
+        write = WriteDay([draft.target for draft in drafts], partitions, keep_duplicates, between)
         with progress(KIND, [draft.target for draft in drafts], "events-*", partitions * len(days)):
             run_pipeline(
                 lambda pipeline: (
                     pipeline
                     | "row groups" >> beam.Create(sources)
-                    | beam.Reshuffle()
-                    | beam.FlatMap(split_by_user, partitions).with_output_types(tuple[int, bytes])
+                    | beam.FlatMap(split_by_user, partitions, between).with_output_types(tuple[int, bytes])
                     | beam.GroupByKey()
                     | beam.ParDo(write)
                 ),
@@ -213,7 +199,7 @@ def code_days(config: Config, tables: Tables, days: Sequence[str], pipeline_args
             )
         for day, draft in zip(days, drafts, strict=True):
             draft.counts.update(_counts(draft))
-            _check_complete(day, tables, draft.counts, config.prepare.duplicate_events == "keep")
+            _check_complete(day, tables, draft.counts, keep_duplicates)
 
 
 def _counts(draft: Draft) -> dict[str, int]:
@@ -243,8 +229,8 @@ def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
     days = days_of(tables.days, prepare)
     found = in_parallel(lambda day: current(_day_dir(config, day), _day_spec(config, tables, day)), days)
     stale = [day for day, artifact in zip(days, found, strict=True) if artifact is None]
-    for batch in _batches(tables, stale):
-        code_days(config, tables, batch, pipeline_args)
+    for first in range(0, len(stale), DAYS_AT_ONCE):
+        code_days(config, tables, stale[first : first + DAYS_AT_ONCE], pipeline_args)
     coded = dict(zip(days, _open_days(config, days), strict=True))
     fingerprints = {day: artifact.fingerprint for day, artifact in coded.items()}
     path, spec = config.prepared_dir(KIND), Spec(KIND, VERSION, inputs=fingerprints)

@@ -116,9 +116,7 @@ def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
         elements = [(chunk.source, str(target)) for (chunk, _), target in zip(new, targets, strict=True)]
         with progress(KIND, targets, "pairs.arrow", len(new)):
             return run_pipeline(
-                lambda pipeline: (
-                    pipeline | "chunks" >> beam.Create(elements) | beam.Reshuffle() | beam.Map(count_pairs)
-                ),
+                lambda pipeline: pipeline | "chunks" >> beam.Create(elements) | beam.Map(count_pairs),
                 pipeline_args,
             )
 

@@ -180,7 +180,7 @@ def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
     tables, (catalogue, chunks) = Tables.read(config.tables_dir), read_chunks(config)
     joint, pairs_of_chunks = read_chunks_of_pairs(config)
     known = Vocabularies.read(config.prepared_dir("vocabularies"))
-    fields, items = counted_fields(tables.schema.item_fields), known.items.size - 1
+    fields, items = counted_fields(tables.schema.item_fields), known.artifact.counts["items"]
     outside = items - tables.artifact.counts["items"]
     path, spec = config.prepared_dir(KIND), _spec(catalogue, joint, known.artifact, outside)
     if artifact := current(path, spec):
@@ -194,7 +194,7 @@ def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
         pairs = list(combinations_with_replacement(range(len(fields)), 2))
 
         def build(pipeline: beam.Pipeline) -> None:
-            entries = pipeline | "pairs" >> beam.Create(pairs) | beam.Reshuffle() | inform
+            entries = pipeline | "pairs" >> beam.Create(pairs) | inform
             once, path = pipeline | "once" >> beam.Create([None]), str(draft.target / "mutual_information.json")
             once | "write" >> beam.Map(write_matrix, pvalue.AsDict(entries), names, log_sizes, items, path)
 

@@ -50,15 +50,20 @@ def module_name(of: object) -> str:
     return of.__module__ if module.__spec__ is None else module.__spec__.name
 
 
+def is_local(pipeline_args: Sequence[str]) -> bool:
+    """Whether a job with these Beam options runs in this process."""
+    return all(argument.split("=")[0] != "--runner" for argument in pipeline_args)
+
+
 def runner_options(build: object, pipeline_args: Sequence[str]) -> PipelineOptions:
     """Beam's options for the pipeline that `build` makes; without a `--runner` it runs on this machine.
 
     The job is named after the module of `build`, unless a `--job_name` says otherwise.
     """
-    chosen = any(argument.split("=")[0] == "--runner" for argument in pipeline_args)
-    if not chosen:
+    local = is_local(pipeline_args)
+    if local:
         keep_freed_memory()
-    options = PipelineOptions([*([] if chosen else LOCAL), *pipeline_args])
+    options = PipelineOptions([*(LOCAL if local else []), *pipeline_args])
     named = options.view_as(GoogleCloudOptions)
     if named.job_name is None:
         job = module_name(build).rpartition(".")[2].replace("_", "-")

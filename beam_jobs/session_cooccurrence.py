@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from beam_jobs import blocks
 from beam_jobs.day_events import Window
 from beam_jobs.job import count, main, progress, run_pipeline
+from beam_jobs.shuffle import Shuffle, shuffle
 from pipeline import sequences
 from pipeline.artifacts import Artifact, Spec, create, current, open_artifact
 from pipeline.catalogue import MISSING, Vocabularies, item_table
@@ -152,8 +153,8 @@ def _levels(weight: np.ndarray) -> np.ndarray:
 class CountPairs(beam.DoFn):
     """A row group of user sequences -> (partition of items, block of item, neighbour, weight), both directions."""
 
-    def __init__(self, session: SessionConfig, size: int, partitions: int, last_day: date) -> None:
-        self.session, self.size, self.partitions = session, size, partitions
+    def __init__(self, session: SessionConfig, size: int, partitions: int, last_day: date, between: Shuffle) -> None:
+        self.session, self.size, self.partitions, self.between = session, size, partitions, between
         self.window_end = calendar.timegm((last_day + timedelta(days=1)).timetuple())
 
     def process(self, source: tuple[str, int]) -> Iterator[tuple[int, bytes]]:
@@ -169,7 +170,8 @@ class CountPairs(beam.DoFn):
             item, neighbour = np.concatenate((a, b)).astype(np.int32), np.concatenate((b, a)).astype(np.int32)
             summed = summed.astype(np.int32 if weight is None else np.float64)
             table = pa.table({"item": item, "neighbour": neighbour, "weight": np.concatenate((summed, summed))})
-            yield from blocks.split(table, item % self.partitions, self.partitions)
+            for partition, part in blocks.split(table, item % self.partitions, self.partitions):
+                yield partition, self.between.put(part)
 
     def _sessions(self, table: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """(session, item) of distinct items, and the weight of each session number; None: 1 each."""
@@ -191,9 +193,15 @@ class WriteNeighbours(beam.DoFn):
     """(partition, blocks) -> part-<partition>.parquet."""
 
     def __init__(
-        self, session: SessionConfig, size: int, tables: Location, vocabularies: Location, folder: Location
+        self,
+        session: SessionConfig,
+        size: int,
+        tables: Location,
+        vocabularies: Location,
+        folder: Location,
+        between: Shuffle,
     ) -> None:
-        self.session, self.size = session, size
+        self.session, self.size, self.between = session, size, between
         self.tables, self.vocabularies, self.folder = str(tables), str(vocabularies), str(folder)
 
     def setup(self) -> None:
@@ -206,7 +214,8 @@ class WriteNeighbours(beam.DoFn):
 
     def process(self, element: tuple[int, Iterable[bytes]]) -> None:
         partition, received = element
-        table = pa.concat_tables(blocks.unpack(block) for block in sorted(received))
+        # Sorted: a shuffle delivers in any order, and sums of floats depend on theirs.
+        table = pa.concat_tables(blocks.unpack(block) for block in sorted(map(self.between.get, received)))
         keys = table["item"].to_numpy().astype(np.int64) * self.size + table["neighbour"].to_numpy()
         item, neighbour, weight = count_pairs(keys, self.size, table["weight"].to_numpy())
         enough = weight >= self.session.min_count
@@ -245,16 +254,19 @@ def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
     path, spec = config.prepared_dir(KIND), _spec(config, tables, window, vocabularies.artifact, source)
     if artifact := current(path, spec):
         return artifact
-    with create(path, spec) as draft, progress(KIND, [draft.target], "part-*.parquet", partitions):
+    with (
+        create(path, spec) as draft,
+        shuffle(draft, pipeline_args) as between,
+        progress(KIND, [draft.target], "part-*.parquet", partitions),
+    ):
         size = vocabularies.items.size
-        count_pairs_of = beam.ParDo(CountPairs(session, size, partitions, window.last_day))
-        write = WriteNeighbours(session, size, tables.artifact.path, vocabularies.artifact.path, draft.target)
+        count_pairs_of = beam.ParDo(CountPairs(session, size, partitions, window.last_day, between))
+        write = WriteNeighbours(session, size, tables.artifact.path, vocabularies.artifact.path, draft.target, between)
         draft.counts.update(
             run_pipeline(
                 lambda pipeline: (
                     pipeline
                     | "row groups" >> beam.Create(blocks.row_groups(source.locations("part-")))
-                    | beam.Reshuffle()
                     | count_pairs_of.with_output_types(tuple[int, bytes])
                     | beam.GroupByKey()
                     | beam.ParDo(write)

@@ -130,7 +130,6 @@ def _embed(pipeline: beam.Pipeline, source: Location, settings: TitleConfig, fol
     embedded = (
         pipeline
         | "row groups" >> beam.Create(blocks.row_groups([source]))
-        | beam.Reshuffle()
         | beam.Map(read_titles)
         | RunInference(TitleHandler(settings))
     )

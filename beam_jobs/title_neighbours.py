@@ -162,9 +162,7 @@ def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
         search = Search(embedded.path, path if _comparable(path, spec) else None, k, draft.target)
         draft.counts.update(embedded.counts)
         draft.counts.update(
-            run_pipeline(
-                lambda pipeline: pipeline | beam.Create(spans) | beam.Reshuffle() | beam.ParDo(search), pipeline_args
-            )
+            run_pipeline(lambda pipeline: pipeline | beam.Create(spans) | beam.ParDo(search), pipeline_args)
         )
         check_parts(KIND, draft.target, "part-*.parquet", len(spans))
     return open_artifact(path, KIND, VERSION)

@@ -87,7 +87,8 @@ def split_values(counted: pa.Table, catalogue: bool, partitions: int) -> Iterato
     listed = pa.array(np.full(len(counted), int(catalogue), dtype=np.int64))
     table = counted.append_column("listed", listed)
     partition = (blocks.string_hash(table["value"].combine_chunks()) % np.uint64(partitions)).astype(np.uint16)
-    yield from blocks.split(table, partition, partitions)
+    for number, part in blocks.split(table, partition, partitions):
+        yield number, blocks.pack(part)
 
 
 def catalogue_items(source: tuple[str, int], partitions: int) -> Iterator[tuple[int, bytes]]:
@@ -160,7 +161,6 @@ def build(
     counted = (
         pipeline
         | "users" >> beam.Create(window.sources())
-        | "spread users" >> beam.Reshuffle()
         | beam.ParDo(CountTrain(config.split, config.prepare))
         .with_output_types(tuple[int, bytes])
         .with_outputs("users", main="items")
@@ -181,7 +181,6 @@ def build(
     boundaries = (
         pipeline
         | "fields" >> beam.Create(fields)
-        | "spread fields" >> beam.Reshuffle()
         | beam.ParDo(WriteField(chunks, folder, config.prepare.min_value_count))
     )
     one | "numeric" >> beam.Map(write_boundaries, pvalue.AsDict(boundaries), str(folder / NUMERIC_FILE))

@@ -6,6 +6,7 @@ Row r of a field table belongs to index r of the vocabulary; row 0 is the unknow
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 from urllib.parse import quote, unquote
 
@@ -26,32 +27,38 @@ MISSING = ""
 
 @dataclass(frozen=True)
 class Vocabularies:
-    """The artefact written by beam_jobs/vocabularies.py.
-
-    item_fields, user_fields: the vocabulary of each categorical or multi field. boundaries: float64 bucket
-    boundaries of each numeric field, by `item.<name>` or `user.<name>`.
-    """
+    """The artefact written by beam_jobs/vocabularies.py; each vocabulary is read when it is asked for."""
 
     artifact: Artifact
-    items: Vocabulary
-    users: Vocabulary
-    item_fields: dict[str, Vocabulary]
-    user_fields: dict[str, Vocabulary]
-    boundaries: dict[str, np.ndarray]
 
     @classmethod
     def read(cls, path: Location | str) -> "Vocabularies":
         """Open the artefact at `path`. Raises ArtifactError."""
-        artifact = open_artifact(path, KIND, VERSION)
-        boundaries = json.loads(artifact.file(NUMERIC_FILE).read_text(encoding="utf-8"))
-        return cls(
-            artifact,
-            items=Vocabulary.read(artifact.file("items.parquet")),
-            users=Vocabulary.read(artifact.file("users.parquet")),
-            item_fields=_read_fields(artifact, "item"),
-            user_fields=_read_fields(artifact, "user"),
-            boundaries={name: np.asarray(values, dtype=np.float64) for name, values in boundaries.items()},
-        )
+        return cls(open_artifact(path, KIND, VERSION))
+
+    @cached_property
+    def items(self) -> Vocabulary:
+        return Vocabulary.read(self.artifact.file("items.parquet"))
+
+    @cached_property
+    def users(self) -> Vocabulary:
+        return Vocabulary.read(self.artifact.file("users.parquet"))
+
+    @cached_property
+    def item_fields(self) -> dict[str, Vocabulary]:
+        """The vocabulary of each categorical or multi-valued field of items."""
+        return _read_fields(self.artifact, "item")
+
+    @cached_property
+    def user_fields(self) -> dict[str, Vocabulary]:
+        """The vocabulary of each categorical or multi-valued field of users."""
+        return _read_fields(self.artifact, "user")
+
+    @cached_property
+    def boundaries(self) -> dict[str, np.ndarray]:
+        """Float64 bucket boundaries of each numeric field, by `item.<name>` or `user.<name>`."""
+        read = json.loads(self.artifact.file(NUMERIC_FILE).read_text(encoding="utf-8"))
+        return {name: np.asarray(values, dtype=np.float64) for name, values in read.items()}
 
 
 def field_file(side: str, name: str) -> str:

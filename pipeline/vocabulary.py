@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -31,12 +32,12 @@ class Vocabulary:
         return len(self.values) + 1
 
     @cached_property
-    def _index(self) -> dict[str, int]:
-        return {value: i + 1 for i, value in enumerate(self.values.to_pylist())}
+    def _index(self) -> pd.Index:
+        return pd.Index(_objects(self.values), dtype=object)
 
     def index(self, value: str) -> int:
         """The index of one value, 0 when unknown."""
-        return self._index.get(value, 0)
+        return int(self._index.get_indexer([value])[0]) + 1
 
     def value(self, index: int) -> str:
         """The value of an index in 1 .. size - 1. Raises IndexError outside."""
@@ -50,8 +51,7 @@ class Vocabulary:
             values = pa.array(list(values), pa.string())
         if len(values) * 4 < len(self.values):
             # A few at a time, maybe often: a table that is kept beats one that Arrow builds of all values each time.
-            found = [self._index.get(value, 0) for value in values.to_pylist()]
-            return np.array(found, dtype=np.int32)
+            return (self._index.get_indexer(_objects(values)) + 1).astype(np.int32)
         found = pc.index_in(values.cast(pa.string()), value_set=self.values)
         return np.asarray(pc.fill_null(pc.add(found, 1), 0), dtype=np.int32)
 
@@ -75,3 +75,8 @@ class Vocabulary:
         array = np.asarray(list(counts), dtype=np.int64)
         order = sorted(range(len(values)), key=lambda i: (-array[i], values[i]))
         return cls(pa.array([values[i] for i in order], pa.string()), array[order])
+
+
+def _objects(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Strings [n] -> Python strings, object [n]; a null is None."""
+    return values.to_numpy() if isinstance(values, pa.ChunkedArray) else values.to_numpy(zero_copy_only=False)

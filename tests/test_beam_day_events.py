@@ -203,17 +203,15 @@ def test_rare_pairs_are_left_out(tmp_path):
     assert (artifact.counts["pairs"], artifact.counts["pairs_below_min_count"]) == (1, 1)
 
 
-@pytest.mark.parametrize(("bound", "most"), [("EVENTS_AT_ONCE", 300), ("DAYS_AT_ONCE", 2)])
-def test_days_are_coded_in_pipelines_of_bounded_size(tmp_path, monkeypatch, bound, most):
-    monkeypatch.setattr(day_events, bound, most)
+def test_a_pipeline_codes_so_many_days_at_most(tmp_path, monkeypatch):
+    monkeypatch.setattr(day_events, "DAYS_AT_ONCE", 2)
     pipelines = []
     code = day_events.code_days
     monkeypatch.setattr(day_events, "code_days", lambda *args: pipelines.append(args[2]) or code(*args))
     config = config_of(tmp_path)
     write_log(config, by_file(log_of_days(5)), partition="day")
     run_through(config, "day_events")
-    assert max(map(len, pipelines)) <= 2
-    assert [day for days in pipelines for day in days] == [f"2023-11-{15 + day}" for day in range(5)]
+    assert [[day[-2:] for day in days] for days in pipelines] == [["15", "16"], ["17", "18"], ["19"]]
 
 
 def test_events_lost_by_the_runner_stop_the_run(tmp_path, monkeypatch):

@@ -44,7 +44,7 @@ def test_split_cuts_by_partition_and_keeps_the_order(rows, partitions):
     expected = defaultdict(list)
     for number, row in zip(partition.tolist(), rows, strict=True):
         expected[number].append(row)
-    assert {n: rows_of(blocks.unpack(b)) for n, b in blocks.split(table, partition, partitions)} == dict(expected)
+    assert {n: rows_of(part) for n, part in blocks.split(table, partition, partitions)} == dict(expected)
 
 
 @given(ROWS, st.integers(1, 5))
