@@ -202,7 +202,8 @@ def test_unusable_item_vectors_are_refused(made_of: Sources, tmp_path: Path, nam
     else:
         counts = np.zeros(ITEMS, np.int64)
         items = dataclasses.replace(made_of.vocabularies.items, counts=counts)
-        vocabularies = dataclasses.replace(made_of.vocabularies, items=items)
+        vocabularies = dataclasses.replace(made_of.vocabularies)
+        vars(vocabularies)["items"] = items  # instead of what it would read
         broken, message = dataclasses.replace(made_of, vocabularies=vocabularies), "no item to index"
     with pytest.raises(ArtifactError, match=message):
         publish(tmp_path / "bundle", Spec(KIND, VERSION), broken, ExportConfig(catalogue="trained"))

@@ -70,10 +70,11 @@ class FieldEmbeddings(keras.layers.Layer):
         Returns: float32 [n, F * D].
         """
         columns = [self._embed(field, values[field.name], (keep or {}).get(field.name)) for field in self.fields]
+        if mask is None:
+            return tf.concat(columns, axis=1)  # F x (n, D) -> (n, F*D)
         stacked = tf.stack(columns, axis=1)  # F x (n, D) -> (n, F, D)
-        if mask is not None:
-            stacked = tf.where(mask[..., tf.newaxis], self.default, stacked)
-        return tf.reshape(stacked, (-1, self.width))  # (n, F, D) -> (n, F*D)
+        masked = tf.where(mask[..., tf.newaxis], self.default, stacked)
+        return tf.reshape(masked, (-1, self.width))  # (n, F, D) -> (n, F*D)
 
     def _embed(self, field: EncodedField, values: tf.Tensor, keep: tf.Tensor | None) -> tf.Tensor:
         table = self.tables[field.name]

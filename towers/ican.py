@@ -2,6 +2,7 @@
 
 from pipeline.config import TowerConfig
 from towers.blocks import MLP, TransformerBlock
+from towers.history import History
 from towers.keras import keras, tf
 from towers.randomness import Dropout
 
@@ -30,18 +31,16 @@ class IcanUserTower(keras.layers.Layer):
         self.dropout = Dropout(config.dropout)
         self.mlp = MLP(config.hidden, config.dropout, name="user_mlp")
 
-    def call(
-        self, history: tf.Tensor, present: tf.Tensor, user_fields: tf.Tensor | None, training: bool = False
-    ) -> tf.Tensor:
+    def call(self, history: History, user_fields: tf.Tensor | None, training: bool = False) -> tf.Tensor:
         """Encode B users.
 
         Args:
-          history: float32 [B, L, W], oldest first, the most recent item last.
-          present: bool [B, L], False where there is no item.
+          history: of the users, W per item, oldest first, the most recent item last.
           user_fields: float32 [B, V], the user's other fields, or None when there are none.
         Returns: float32 [B, hidden[-1]].
         """
-        x = history if self.project is None else self.project(history)  # (B, L, W) -> (B, L, width)
+        x, present = history.items(), history.present
+        x = x if self.project is None else self.project(x)  # (B, L, W) -> (B, L, width)
         x = self.dropout(x + self.positions, training=training)
         for block in self.blocks:
             x = block(x, present, training=training)

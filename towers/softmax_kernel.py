@@ -98,5 +98,7 @@ def _block(
         lowest = tf.fill((tf.shape(group)[0],), wide.min)
         logits = tf.tensor_scatter_nd_update(logits, group, lowest)
     probabilities = tf.nn.softmax(logits)
-    # From what the softmax has made of the largest logit; of the lowest where all are excluded.
-    return probabilities, tf.reduce_max(logits, axis=1) - tf.math.log(tf.reduce_max(probabilities, axis=1))
+    # From what the softmax has made of the largest logit; of the lowest where all are excluded. (One pass: reduce_max
+    # would need two.)
+    largest, place = tf.math.top_k(probabilities, 1)  # (R, 1)
+    return probabilities, (tf.gather(logits, place, batch_dims=1) - tf.math.log(largest))[:, 0]

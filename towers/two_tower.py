@@ -9,6 +9,7 @@ from pipeline.catalogue import FieldTable
 from pipeline.config import Config
 from towers.blocks import unit_norm
 from towers.embeddings import FieldEmbeddings, ItemTable, select_fields
+from towers.history import History, take
 from towers.keras import keras, tf, tfrs
 from towers.negatives import Negatives
 from towers.precision import wide
@@ -39,23 +40,22 @@ class UserTower(keras.Model):
         self.tower = TOWERS[config.tower.kind][0](config.tower, item_embeddings.width)
 
     def call(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        history = inputs["history"]
-        embedded = self.item_embeddings(self.item_table(tf.reshape(history, (-1,))))  # (B*L, W)
-        return self.encode(embedded, inputs, training)
+        embedded = self.item_embeddings(self.item_table(tf.reshape(inputs["history"], (-1,))))  # (B*L, W)
+        return self.encode(embedded, None, inputs, training)
 
-    def encode(self, embedded: tf.Tensor, inputs: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
-        """Encode users whose history items are embedded already: float32 [B*L, W] -> [B, D]."""
-        history = inputs["history"]
-        present = history > 0
+    def encode(
+        self, embedded: tf.Tensor, rows: tf.Tensor | None, inputs: dict[str, tf.Tensor], training: bool
+    ) -> tf.Tensor:
+        """Encode users whose history items are embedded already (`History`): float32 [B, D]."""
+        present = inputs["history"] > 0
         if training and self.config.tower.history_dropout:
-            drawn = uniform(tf.shape(history)) >= self.config.tower.history_dropout
+            drawn = uniform(tf.shape(present)) >= self.config.tower.history_dropout
             present = tf.logical_and(present, drawn)
-        length = self.config.tower.history_length
-        embedded = tf.reshape(embedded, (-1, length, self.item_embeddings.width))  # (B*L, W) -> (B, L, W)
+        history = History(embedded, present, rows)
         fields = None
         if self.user_embeddings.fields:
             fields = self.user_embeddings({name: inputs[name] for name in self.field_shapes})
-        vectors = self.tower(embedded, present, fields, training=training)
+        vectors = self.tower(history, fields, training=training)
         return unit_norm(vectors) if self.config.tower.normalize else vectors
 
 
@@ -144,21 +144,20 @@ class TwoTower(tfrs.models.Model):
     def retrieval_loss(self, inputs: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
         """The softmax of the positives against the negatives of the configuration (towers/negatives.py)."""
         groups = [tf.reshape(inputs["history"], (-1,)), *self.negatives.items(inputs)]
-        history, *embedded = self._embed_once(groups)
-        users = self.user_tower.encode(history, inputs, training)
-        vectors = [self.encode_items(items, training) for items in embedded]
+        embedded, (history, *others) = self._embed_once(groups)
+        users = self.user_tower.encode(embedded, tf.reshape(history, tf.shape(inputs["history"])), inputs, training)
+        vectors = [self.encode_items(take(embedded, rows), training) for rows in others]
         return self.negatives.loss(users, vectors, inputs, training)
 
-    def _embed_once(self, groups: list[tf.Tensor]) -> list[tf.Tensor]:
-        """Embed each distinct item once and hand its embedding out to every place it stands in.
+    def _embed_once(self, groups: list[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Embed each distinct item of some groups once: float32 [U, W], and the row of each item, int32 [n] a group.
 
         A batch names an item many times; without this, the gradient of every embedding table carries a row
         for each of them.
         """
         unique, inverse = tf.unique(tf.concat(groups, axis=0))
         embedded = self.item_embeddings(self.item_table(unique))  # (U, W)
-        places = tf.split(inverse, [tf.size(group) for group in groups])
-        return [tf.gather(embedded, place) for place in places]
+        return embedded, tf.split(inverse, [tf.size(group) for group in groups])
 
     def item_vectors(self, indices: np.ndarray) -> np.ndarray:
         """int32 [n] -> float32 [n, D], in batches."""

@@ -5,6 +5,7 @@ Covington, Adams and Sargin 2016 (RecSys), section 3.2 and figure 3; a base mode
 
 from pipeline.config import TowerConfig
 from towers.blocks import MLP
+from towers.history import History
 from towers.keras import keras, tf
 
 
@@ -20,19 +21,15 @@ class YoutubeDnnUserTower(keras.layers.Layer):
         super().__init__(name=name)
         self.mlp = MLP(config.hidden, config.dropout, name="user_mlp")
 
-    def call(
-        self, history: tf.Tensor, present: tf.Tensor, user_fields: tf.Tensor | None, training: bool = False
-    ) -> tf.Tensor:
+    def call(self, history: History, user_fields: tf.Tensor | None, training: bool = False) -> tf.Tensor:
         """Encode B users.
 
         Args:
-          history: float [B, L, W]. present: bool [B, L], False where there is no item.
+          history: of the users, W per item.
           user_fields: float [B, V], the user's other fields, or None when there are none.
         Returns: float [B, hidden[-1]]. An empty history has the mean 0.
         """
-        kept = tf.cast(present, history.dtype)
-        total = tf.matmul(kept[:, tf.newaxis, :], history)[:, 0]  # (B, 1, L) x (B, L, W) -> (B, W)
-        mean = tf.math.divide_no_nan(total, tf.reduce_sum(kept, axis=1, keepdims=True))
+        mean = history.mean()
         if user_fields is not None:
             mean = tf.concat((mean, user_fields), axis=1)
         return self.mlp(mean, training=training)

@@ -1,0 +1,49 @@
+"""The two forms of a history against NumPy, and their gradients against those of a plain gather."""
+
+import numpy as np
+import pytest
+
+from towers.history import History, take
+from towers.keras import tf
+
+RANDOM = np.random.default_rng(0)
+EMBEDDED = RANDOM.normal(size=(5, 3)).astype(np.float32)
+ROWS = np.array([[0, 1, 1], [4, 2, 0], [0, 0, 0], [3, 3, 3]], np.int32)
+PRESENT = np.array([[0, 1, 1], [1, 1, 1], [0, 0, 0], [0, 0, 1]], bool)
+AT_PLACES = EMBEDDED[ROWS]  # (B, L, W)
+
+
+def histories(embedded: tf.Tensor) -> dict[str, History]:
+    """The same history with a row per distinct item and with a row per place."""
+    return {
+        "distinct": History(embedded, tf.constant(PRESENT), tf.constant(ROWS)),
+        "places": History(tf.gather(embedded, ROWS.ravel()), tf.constant(PRESENT)),
+    }
+
+
+@pytest.mark.parametrize("form", ["distinct", "places"])
+def test_items_are_the_rows_at_their_places(form):
+    assert np.array_equal(histories(tf.constant(EMBEDDED))[form].items(), AT_PLACES)
+
+
+@pytest.mark.parametrize("form", ["distinct", "places"])
+def test_the_mean_is_over_the_items_present_and_0_without_any(form):
+    expected = [
+        row[here].mean(axis=0) if here.any() else np.zeros(3) for row, here in zip(AT_PLACES, PRESENT, strict=True)
+    ]
+    assert histories(tf.constant(EMBEDDED))[form].mean().numpy() == pytest.approx(np.array(expected), abs=1e-6)
+
+
+@pytest.mark.parametrize("read", ["items", "mean"])
+def test_both_forms_have_one_gradient(read):
+    embedded, gradients = tf.Variable(EMBEDDED), []
+    for form in ("distinct", "places"):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.sin(getattr(histories(embedded)[form], read)()))
+        gradients.append(tf.convert_to_tensor(tape.gradient(loss, embedded)).numpy())
+    assert gradients[0] == pytest.approx(gradients[1], abs=1e-6)
+
+
+def test_take_is_a_gather_also_of_nothing():
+    assert np.array_equal(take(tf.constant(EMBEDDED), tf.constant([4, 0, 4])), EMBEDDED[[4, 0, 4]])
+    assert take(tf.constant(EMBEDDED), tf.zeros((0,), tf.int32)).shape == (0, 3)
