@@ -25,15 +25,21 @@ class Shuffle:
 
     def put(self, table: pa.Table) -> bytes:
         """What to emit for a table."""
+        block = blocks.pack(table, compression=None)
         if self.folder is None:
-            return blocks.pack(table)
+            sink = pa.BufferOutputStream()
+            with pa.CompressedOutputStream(sink, blocks.COMPRESSION) as stream:
+                stream.write(block)
+            return sink.getvalue().to_pybytes()
         path = Path(self.folder) / uuid.uuid4().hex
-        path.write_bytes(blocks.pack(table, compression=None))
+        path.write_bytes(block)
         return str(path).encode()
 
     def get(self, emitted: bytes) -> bytes:
-        """The block of what was emitted."""
-        return emitted if self.folder is None else Path(emitted.decode()).read_bytes()
+        """The block of what was emitted: the same bytes on every runner, so that blocks can be put in order by them."""
+        if self.folder is None:
+            return pa.input_stream(pa.py_buffer(emitted), compression=blocks.COMPRESSION).read()
+        return Path(emitted.decode()).read_bytes()
 
 
 @contextmanager
