@@ -212,7 +212,10 @@ def rollback(config: ConfigOption = None, settings: SetOption = None, debug: Deb
     epilog="""\b
 Examples:
   twotower serve -c configs/demo.yaml --port 8080 --workers 4
-  curl localhost:8080/docs"""
+  twotower serve -c configs/ml-1m.yaml --compare cfm
+  twotower serve -c configs/demo.yaml --compare previous
+
+The page it prints the address of shows what the bundle recommends, an item's neighbours, and a map."""
 )
 def serve(
     config: ConfigOption = None,
@@ -220,13 +223,20 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Overrides serve.host.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Overrides serve.port.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Overrides serve.workers.")] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BUNDLE",
+            help="Another run, a bundle's path, or `previous`; overrides serve.compare.",
+        ),
+    ] = None,
     debug: DebugOption = False,
 ) -> None:
     """Serve the published bundle over HTTP, and every one published after it."""
     loaded = _load(config, settings)
     given = {"host": host, "port": port, "workers": workers}
     loaded.serve = loaded.serve.model_copy(update={name: value for name, value in given.items() if value is not None})
-    stages.serve(loaded)
+    stages.serve(loaded, compare)
 
 
 @app.command(

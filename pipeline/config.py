@@ -8,7 +8,7 @@ No TensorFlow, Beam or FAISS is imported here.
 from datetime import date
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from pipeline.config_loss import LossConfig
 from pipeline.config_section import Section
@@ -214,6 +214,10 @@ class ExportConfig(Section):
     """nprobe or efSearch is raised until so many of the `recall_at` best items are found; else nothing is published."""
     catalogue: Literal["trained", "all"] = "all"
     """Index the items seen in training, or every item of the catalogue (cold ones by their fields)."""
+    neighbours: NonNegativeInt = 20
+    """Neighbours by sessions and by titles kept of each item, where `prepare` has made them; 0: none."""
+    map_items: NonNegativeInt = 5000
+    """Items on the map of the explorer page, popular ones more likely; some 4 ms of one core each. 0: no map."""
 
 
 class Config(Section):

@@ -44,6 +44,11 @@ class ServeConfig(Section):
     """How often a worker looks for a new bundle; 0: only on SIGHUP or POST /v1/admin/reload."""
     keys: str | None = None
     """A YAML file of API keys; without one, everybody who reaches the port may ask."""
+    explorer: bool = True
+    """Show people the explorer page at `/`, with the operations it needs, which list users and items."""
+    compare: str | None = None
+    """Another bundle to compare the served one with on the explorer page: its path or URL, or that of a run kept in it
+    (`.../run=...`)."""
     access_log: bool = False
     """A JSON line to stderr for each request, without ids or addresses."""
     tls_certificate: str | None = None

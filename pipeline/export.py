@@ -5,19 +5,21 @@ does, requests are encoded as in training, and the index reaches `export.recall_
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import faiss
 import numpy as np
 
-from pipeline import export_index, export_plot, export_recall
+from pipeline import export_index, export_map, export_plot, export_recall
 from pipeline.artifacts import Artifact, Draft, Spec, create, current, open_artifact
 from pipeline.catalogue import FieldTable, Vocabularies, user_table
 from pipeline.config import Config, ExportConfig
 from pipeline.dataset import user_inputs
 from pipeline.errors import ArtifactError
+from pipeline.export_neighbours import open_lists, write_lists
 from pipeline.export_records import Histories, user_fields, write_items, write_users
 from pipeline.export_tower import check_parity, save_tower
 from pipeline.progress import bar
@@ -28,6 +30,7 @@ from pipeline.storage import Location
 from pipeline.tables import Tables
 from pipeline.train import load_model, open_model
 from serving.bundle import KIND, VERSION, Bundle
+from serving.item_map import ITEMS, POINTS
 from towers.keras import keras
 
 QUERIES = 1000
@@ -55,6 +58,8 @@ class Sources:
     tables: Tables
     vocabularies: Vocabularies
     sequences: UserSequences
+    neighbours: Mapping[str, Artifact] = field(default_factory=dict)
+    """By kind; see pipeline/export_neighbours.py."""
 
 
 def export(config: Config) -> Artifact:
@@ -72,11 +77,14 @@ def export(config: Config) -> Artifact:
         "vocabularies": vocabularies.artifact.fingerprint,
         "user_sequences": sequences.fingerprint,
     }
+    neighbours = open_lists(config, sequences) if config.export.neighbours else {}
+    inputs |= {f"neighbours_{kind}": artifact.fingerprint for kind, artifact in neighbours.items()}
     spec = Spec(KIND, VERSION, inputs, config.export.model_dump())
     published = current(config.bundle_dir, spec)
     if published is not None:
         return published
-    sources = Sources(load_model(config), tables, vocabularies, UserSequences.from_artifact(sequences))
+    known = UserSequences.from_artifact(sequences)
+    sources = Sources(load_model(config), tables, vocabularies, known, neighbours)
     return publish(config.bundle_dir, spec, sources, config.export)
 
 
@@ -104,7 +112,7 @@ def _write(draft: Draft, sources: Sources, settings: ExportConfig) -> None:
     fields = user_fields(sources.vocabularies, sources.tables, spec, directory)
     np.save(directory / "user_inputs.npy", _encoded_users(sources, [field["name"] for field in fields]))
     bundle = {"history_length": spec["history"][0], "tensors": tensors, "fields": fields, "index": index.settings}
-    _write_json(directory / "bundle.json", bundle)
+    _write_json(directory / "bundle.json", bundle | _for_people(sources, indices, vectors, settings, directory))
     goldens = golden_queries(sources, every_event, queries.users[:GOLDENS], indices, vectors)
     _write_json(directory / "golden.json", goldens)
     check_encoding(Bundle.read(lambda name: directory / name), queries)
@@ -118,6 +126,20 @@ def _write(draft: Draft, sources: Sources, settings: ExportConfig) -> None:
         "recall": index.recall,
         "parity": parity,
     }
+
+
+def _for_people(
+    sources: Sources, indices: np.ndarray, vectors: np.ndarray, settings: ExportConfig, directory: Path
+) -> dict[str, Any]:
+    """Write what only the explorer page shows, and tell what there is: kinds of neighbours, method of the map."""
+    items = sources.vocabularies.items
+    kinds = write_lists(sources.neighbours, items, settings.neighbours, directory)
+    places = export_map.draw_sample(items.counts[indices - 1], settings.map_items)
+    if not export_map.possible(vectors[places]):
+        return {"neighbours": kinds, "map": None}
+    np.save(directory / ITEMS, indices[places])
+    np.save(directory / POINTS, export_map.project(vectors[places]))
+    return {"neighbours": kinds, "map": export_map.METHOD}
 
 
 @dataclass(frozen=True)

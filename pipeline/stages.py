@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from pipeline.artifacts import Artifact
 from pipeline.config import Config
-from pipeline.errors import ConfigError
+from pipeline.errors import ArtifactError, ConfigError
 from pipeline.progress import say, summarised
+from pipeline.storage import Location
 
 if TYPE_CHECKING:
     from pipeline.evaluation_set import Phase
@@ -84,11 +85,29 @@ def roll_back(config: Config) -> None:
     print(f"published {bundle.manifest['run']} of {bundle.manifest['created']} again at {bundle.path}")
 
 
-def serve(config: Config) -> None:
-    """Serve the published bundle, and those published after it, until interrupted."""
+def serve(config: Config, compare: str | None = None) -> None:
+    """Serve the published bundle, and those published after it, until interrupted.
+
+    compare: the name of another run of the workdir, `previous` for the bundle that was published before this one, or
+    a path; `serve.compare` when None.
+    """
     from serving.app import serve as serve_bundle
 
+    if compare is not None:
+        config.serve = config.serve.model_copy(update={"compare": str(_other_bundle(config, compare))})
     serve_bundle(config.bundle_dir, config.serve)
+
+
+def _other_bundle(config: Config, name: str) -> Location | str:
+    from pipeline import manifest
+
+    if name == "previous":
+        before = manifest.read(config.bundle_dir, "bundle")["previous"]
+        if before is None:
+            raise ArtifactError(f"{config.bundle_dir} has no bundle before the current one to compare with")
+        return config.bundle_dir / before
+    named = config.bundle_dir.parent / name
+    return name if manifest.current_run(named) is None else named
 
 
 def print_report(evaluation: Artifact) -> None:

@@ -15,13 +15,13 @@ from pipeline.errors import RequestError
 from serving import schemas
 from serving.answers import joined
 from serving.batching import Batcher
+from serving.choice import Choice
 from serving.errors import NotFoundError, OverloadedError
 from serving.events_store import EventsStore, StoredEvent, StoreError
 from serving.filters import Filter, parse_filter
 from serving.fresh import overlap
 from serving.metrics import Metrics
 from serving.protection import Gate
-from serving.reload import Reloader
 from serving.retriever import Query, Retrieved
 from serving.route import ALWAYS, WITH_BODY, Request, Route
 from serving.served import Served
@@ -35,20 +35,20 @@ class Api:
     def __init__(
         self,
         limits: ServeConfig,
-        reloader: Reloader,
+        choice: Choice,
         store: EventsStore | None,
         metrics: Metrics,
         gate: Gate,
         alone: Callable[[], bool],
     ) -> None:
-        self._limits, self._reloader, self._store = limits, reloader, store
+        self._limits, self._choice, self._store = limits, choice, store
         self._metrics, self._gate = metrics, gate
         self.batcher = Batcher(limits.max_queue, limits.max_batch, limits.queue_seconds, self._batched, alone)
 
     async def recommend(self, request: Request) -> bytes:
         """The best items for a user: one the bundle knows, or anybody by history and features, or both."""
         body: schemas.RecommendRequest = request.content()
-        served = self._reloader.served
+        served = self._choice.served(body.bundle)
         query, fresh = await self._query(served, body)
         found = await self.batcher.submit(served.retriever, query)
         head = {"bundle": served.run, **_facts(found, fresh)}
@@ -56,31 +56,40 @@ class Api:
 
     async def recommend_batch(self, request: Request) -> bytes:
         """Recommend to several users at once. A request that cannot be answered does not spoil the others."""
-        asked: list[schemas.RecommendRequest] = request.content().requests
+        content: schemas.BatchRequest = request.content()
+        asked = content.requests
         self._gate.take(request.caller, len(asked) - 1)  # the first was taken at the door
         self.batcher.check_room(len(asked))
-        served = self._reloader.served
+        served = self._choice.served(content.bundle)
         results = await asyncio.gather(*(self._result(served, body) for body in asked))
         return b'{"bundle":' + orjson.dumps(served.run) + b',"results":[' + b",".join(results) + b"]}"
 
     async def similar(self, request: Request) -> bytes:
-        """The items whose vectors are nearest to the item's by cosine, the item itself not among them."""
+        """The items nearest to the item, by their vectors, by sessions or by titles; itself not among them."""
         params: schemas.SimilarParams = request.params()
-        served, item_id = self._reloader.served, unquote(request.path_id)
+        served, item_id = self._choice.served(params.bundle), unquote(request.path_id)
         self._check_k(params.k)
         chosen = _filter(served, params.filter)
-        found = served.retriever.similar(item_id, params.k, params.exclude, chosen)
-        items = served.writer.write(found.items, found.scores, params.field)
-        return joined({"bundle": served.run, "item_id": item_id}, items)
+        if params.kind == "embedding":
+            found = served.retriever.similar(item_id, params.k, params.exclude, chosen)
+            indices, scores = found.items, found.scores
+        else:
+            indices, scores = served.browse.neighbours(item_id, params.kind)
+            kept = served.retriever.allowed_items(indices, params.exclude, chosen).nonzero()[0][: params.k]
+            indices, scores = indices[kept], scores[kept]
+        items = served.writer.write(indices, scores, params.field)
+        return joined({"bundle": served.run, "item_id": item_id, "kind": params.kind}, items)
 
     async def item(self, request: Request) -> bytes:
         """An item's title and fields."""
-        return orjson.dumps(self._reloader.served.retriever.item(unquote(request.path_id)))
+        params: schemas.BundleParams = request.params()
+        return orjson.dumps(self._choice.served(params.bundle).retriever.item(unquote(request.path_id)))
 
     async def user(self, request: Request) -> bytes:
         """A user's fields and most recent items, as the bundle knows them."""
         params: schemas.UserParams = request.params()
-        return orjson.dumps(self._reloader.served.retriever.user(unquote(request.path_id), params.recent))
+        served = self._choice.served(params.bundle)
+        return orjson.dumps(served.retriever.user(unquote(request.path_id), params.recent))
 
     async def events(self, request: Request) -> bytes:
         """Tell what users clicked since the bundle was made; the next recommendation for them sees it."""
@@ -97,13 +106,15 @@ class Api:
             self._metrics.add("event_store_failures")
             raise OverloadedError(f"the events could not be kept ({error}). Cure: send them again", 1) from error
         self._metrics.add("events", len(events))
-        _, unknown = self._reloader.served.retriever.bundle.items.split([event.item_id for event in events])
+        _, unknown = self._choice.main.served.retriever.bundle.items.split([event.item_id for event in events])
         return orjson.dumps({"accepted": len(events), "unknown_items": list(dict.fromkeys(unknown))})
 
     async def bundle(self, request: Request) -> bytes:
         """Which bundle is served, what it can do, and what became of the last attempt to load another."""
-        info = self._reloader.served.retriever.info()
-        return orjson.dumps({**info, "max_k": self._limits.max_k, "reload": self._reloader.last})
+        params: schemas.BundleParams = request.params()
+        reloader, compare = self._choice.reloader(params.bundle), self._choice.compared is not None
+        info = reloader.served.retriever.info()
+        return orjson.dumps({**info, "compare": compare, "max_k": self._limits.max_k, "reload": reloader.last})
 
     async def health(self, request: Request) -> bytes:
         """Whether the process runs. A process that does not answer wants to be restarted."""
@@ -113,21 +124,22 @@ class Api:
         """Whether to send requests here: 503 while the queue is full."""
         if self.batcher.full():
             raise OverloadedError("the queue is full", 1)
-        return orjson.dumps({"status": "ready", "bundle": self._reloader.served.run})
+        return orjson.dumps({"status": "ready", "bundle": self._choice.main.served.run})
 
     async def reload(self, request: Request) -> bytes:
         """Look for a newly published bundle at once, and take it into service."""
-        before = self._reloader.served.run
-        await self._reloader.check(again=True)
-        self._reloader.tell_the_others()
-        run = self._reloader.served.run
+        before = self._choice.main.served.run
+        for reloader in self._choice.reloaders:
+            await reloader.check(again=True)
+        self._choice.main.tell_the_others()
+        run = self._choice.main.served.run
         return orjson.dumps({"bundle": run, "changed": run != before})
 
     async def metrics(self, request: Request) -> bytes:
         """What all workers counted, in the text format of Prometheus."""
         return self._metrics.text().encode()
 
-    async def _result(self, served: Served, body: schemas.RecommendRequest) -> bytes:
+    async def _result(self, served: Served, body: schemas.Asked) -> bytes:
         try:
             query, fresh = await self._query(served, body)
             found = await self.batcher.submit(served.retriever, query)
@@ -138,7 +150,7 @@ class Api:
             code = "not_found" if isinstance(error, NotFoundError) else "invalid_request"
             return orjson.dumps({"error": {"code": code, "message": clean(str(error))}})
 
-    async def _query(self, served: Served, body: schemas.RecommendRequest) -> tuple[Query, int]:
+    async def _query(self, served: Served, body: schemas.Asked) -> tuple[Query, int]:
         """The request with the user's fresh items put before its own history, and how many these are."""
         self._check_k(body.k)
         served.retriever.bundle.items.check_fields(body.fields)
@@ -218,9 +230,9 @@ def routes(api: Api, with_events: bool) -> list[Route]:
             schemas.SimilarParams,
             errors=asked,
         ),
-        Route("GET", "/v1/items/{item_id}", api.item, schemas.ItemResponse, errors=asked),
+        Route("GET", "/v1/items/{item_id}", api.item, schemas.ItemResponse, schemas.BundleParams, errors=asked),
         Route("GET", "/v1/users/{user_id}", api.user, schemas.UserResponse, schemas.UserParams, errors=asked),
-        Route("GET", "/v1/bundle", api.bundle, schemas.BundleResponse, errors=ALWAYS),
+        Route("GET", "/v1/bundle", api.bundle, schemas.BundleResponse, schemas.BundleParams, errors=asked),
         Route("GET", "/v1/health", api.health, schemas.HealthResponse, errors=(400, 431), open=True),
         Route("GET", "/v1/ready", api.ready, schemas.ReadyResponse, errors=(400, 431, 503), open=True),
         Route("POST", "/v1/admin/reload", api.reload, schemas.ReloadResponse, errors=(*ALWAYS, 403), admin=True),

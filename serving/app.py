@@ -13,12 +13,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 
-from pipeline.artifacts import open_artifact
 from pipeline.config_serve import ServeConfig
 from pipeline.errors import ConfigError, TwoTowerError
 from pipeline.storage import Location
 from serving import worker
-from serving.bundle import KIND, OLDER, VERSION
+from serving.bundle import open_files
 from serving.metrics import Metrics
 from serving.protection import read_keys
 from serving.shared_numbers import SharedNumbers
@@ -35,7 +34,9 @@ def serve(bundle_path: Location | str, settings: ServeConfig | None = None) -> N
     be served, ConfigError when the address, the keys or the store of events cannot be used.
     """
     settings = settings or ServeConfig()
-    open_artifact(bundle_path, KIND, VERSION, OLDER)  # said once, not by each worker
+    open_files(bundle_path)  # what is wrong is said once, not by each worker
+    if settings.compare is not None:
+        open_files(settings.compare)
     keys = read_keys(settings.keys)
     _check_tls(settings)
     with _address(settings) as address, _files(settings, len(keys)) as (counts, buckets):
@@ -46,7 +47,10 @@ def serve(bundle_path: Location | str, settings: ServeConfig | None = None) -> N
 def _greeting(bundle_path: Location | str, settings: ServeConfig, port: int) -> str:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     scheme = "https" if settings.tls_certificate else "http"
-    return f"Serving {bundle_path} at {scheme}://{host}:{port} (docs at /docs). Stop with Ctrl-C."
+    url = f"{scheme}://{host}:{port}"
+    beside = f", beside {settings.compare}" if settings.compare else ""
+    page = f"\nExplore it in a browser at {url}/{beside}" if settings.explorer else ""
+    return f"Serving {bundle_path} at {url} (docs at /docs). Stop with Ctrl-C.{page}"
 
 
 def _check_tls(settings: ServeConfig) -> None:

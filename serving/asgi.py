@@ -4,7 +4,7 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -25,6 +25,7 @@ from serving.errors import (
     UnauthorizedError,
 )
 from serving.metrics import OTHER, Metrics
+from serving.pages import Page
 from serving.protection import Caller, Gate
 from serving.route import Request, Route, Router
 
@@ -43,12 +44,12 @@ class App:
     def __init__(
         self,
         routes: list[Route],
-        pages: dict[str, tuple[bytes, bytes]],
+        pages: dict[str, Page],
         limits: ServeConfig,
         metrics: Metrics,
         gate: Gate,
     ) -> None:
-        """pages: content type and bytes by path, open to everybody."""
+        """pages: by path, open to everybody."""
         self._router, self._pages = Router(routes), pages
         self._limits, self._metrics, self._gate = limits, metrics, gate
         self._log: list[bytes] = []
@@ -67,7 +68,8 @@ class App:
                 status, body, headers = refusal(error)
             if exchange.hang_up:
                 headers.append((b"connection", b"close"))
-            headers.append((b"content-length", str(len(body)).encode()))
+            if status != 304:
+                headers.append((b"content-length", str(len(body)).encode()))
             await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
         finally:
@@ -83,7 +85,7 @@ class App:
         methods, path_id = self._router.find(path)
         route = methods.get(method)
         if route is None:
-            return self._page(path, method, methods, exchange)
+            return self._page(scope, method, methods, exchange)
         exchange.name = route.name
         if route.full is not None and route.full():
             # Under overload most requests end here, so that as little as can be is done for them.
@@ -104,15 +106,19 @@ class App:
         exchange.status, exchange.content_type = route.status, route.content_type
         return answer
 
-    def _page(self, path: str, method: str, methods: dict[str, Route], exchange: "_Exchange") -> bytes:
+    def _page(self, scope: Scope, method: str, methods: dict[str, Route], exchange: "_Exchange") -> bytes:
+        path = scope["raw_path"].decode("latin-1")
         page = self._pages.get(path)
         allowed = ", ".join(methods) if methods else "GET" if page else ""
         if page is None or method != "GET":
             if allowed:
                 raise MethodError(f"{path} takes {allowed}, not {method}", allowed)
             raise NoRouteError(f"there is nothing at {path}. GET /openapi.json tells what there is")
-        exchange.content_type, content = page
-        return content
+        exchange.content_type, exchange.more = page.content_type, page.headers
+        if dict(scope["headers"]).get(b"if-none-match") == page.etag:
+            exchange.status = 304
+            return b""
+        return page.content
 
     async def _body(self, receive: Receive, headers: dict[bytes, bytes], exchange: "_Exchange") -> bytes:
         """The whole body, as long as it comes in time and is not too large; else the connection is closed after."""
@@ -170,7 +176,7 @@ class _Exchange:
     def __init__(self) -> None:
         self.name, self.status, self.content_type = OTHER, 200, b"application/json"
         self.caller: Caller | None = None
-        self.more: Headers = []
+        self.more: Sequence[tuple[bytes, bytes]] = ()
         self.hang_up = False
 
 

@@ -15,14 +15,17 @@ user_hashes.npy          and user_order.npy, as of the items
 history_offsets.npy      int64 [U + 1], and history_items.npy int32: each user's items in all of the log, oldest first
 vocabulary/<n>.parquet   values of the n-th categorical or multi user field
 golden.json              users, their inputs, and their exact best items
+neighbours_<kind>.npy    int32 [R, T], item indices, best first, 0 for none; neighbours_<kind>_scores.npy float32 [R, T]
+map_items.npy            int32 [M], a sample of the items; map_points.npy float32 [M, 2], where each lies on a map
 index_curve.json         recall and latency of each depth of search that was tried; index_curve.png its plot
 
-Version 1 is read by serving/bundle_v1.py.
+bundle.json names the kinds of neighbours and the method of the map that are there. Version 1 is read by
+serving/bundle_v1.py.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import faiss
@@ -31,11 +34,13 @@ import pyarrow as pa
 
 from pipeline.artifacts import Artifact, open_artifact
 from pipeline.errors import ArtifactError
-from pipeline.storage import Location
+from pipeline.storage import Location, locate
 from pipeline.vocabulary import Vocabulary
 from serving import bundle_v1
 from serving.encoder import FeatureValue, UserEncoder, UserField
 from serving.index import ItemIndex
+from serving.item_map import ItemMap
+from serving.neighbours import Neighbours
 from serving.records import Items, Locate, Users, map_array
 from serving.shard import Shard
 from serving.tower import UserTower
@@ -61,6 +66,7 @@ class Bundle:
     """A bundle in memory; what grows with the catalogue or the users stays mapped to its files.
 
     item_indices: int32 [N], index row -> item index. rows: int [R + 1], item index -> index row, -1 where not indexed.
+    neighbours: by kind. map: None in a bundle without one.
     """
 
     tower: UserTower
@@ -72,14 +78,16 @@ class Bundle:
     users: Users
     goldens: list[Golden]
     artifact: Artifact | None = None
+    neighbours: dict[str, Neighbours] = field(default_factory=dict)
+    map: ItemMap | None = None
 
     @classmethod
     def open(cls, path: Location | str) -> "Bundle":
-        """Open, verify every checksum, and answer the golden queries.
+        """Open, verify every checksum, and answer the golden queries; see `open_files` for what a path may be.
 
         Raises ArtifactError when the bundle is missing, of another version, truncated, altered, or answers wrongly.
         """
-        artifact = open_artifact(path, KIND, VERSION, OLDER)
+        artifact = open_files(path)
         artifact.verify()
         bundle = cls.read(artifact.file, artifact.manifest["spec"]["version"], artifact)
         bundle.check_goldens()
@@ -104,6 +112,8 @@ class Bundle:
             users=users,
             goldens=[Golden(**g) for g in json.loads(file("golden.json").read_text(encoding="utf-8"))],
             artifact=artifact,
+            neighbours={kind: Neighbours.read(kind, file) for kind in settings.get("neighbours", ())},
+            map=ItemMap.read(settings["map"], file) if settings.get("map") else None,
         )
 
     @property
@@ -135,6 +145,17 @@ class Bundle:
         """The raw values of the tower's fields for a known user."""
         features = self.users.features(user)
         return {field.name: features[field.name] for field in self.encoder.fields}
+
+
+def open_files(path: Location | str) -> Artifact:
+    """The published run of the bundle at `path`; or, of a path that ends in `run=...`, that run of its bundle.
+
+    Raises ArtifactError.
+    """
+    path = locate(path)
+    if path.name.startswith("run="):
+        return open_artifact(path.parent, KIND, VERSION, OLDER, run=path.name)
+    return open_artifact(path, KIND, VERSION, OLDER)
 
 
 def _index(settings: dict[str, Any], file: Locate) -> ItemIndex:

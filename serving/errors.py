@@ -47,6 +47,12 @@ class NoRouteError(HttpError):
     status, code = 404, "not_found"
 
 
+class AbsentError(HttpError):
+    """The bundle, or the server, does without what is asked for."""
+
+    status, code = 404, "not_in_bundle"
+
+
 class MethodError(HttpError):
     """The path exists, but not with this method."""
 

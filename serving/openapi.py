@@ -15,7 +15,7 @@ MEANINGS = {
     400: "The body is not JSON, or the request is not HTTP.",
     401: "No API key, or an unknown one.",
     403: "The key may not do this.",
-    404: "The bundle does not know the user or item.",
+    404: "The bundle does not know the user or item, or does without what was asked for.",
     408: "The body did not come in time.",
     413: "The body is too large.",
     415: "The body does not say that it is JSON.",

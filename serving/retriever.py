@@ -118,6 +118,14 @@ class Retriever:
         found = bundle.index.similar(row, _positive(k), self._rows(excluded), allowed)
         return Retrieved(bundle.item_indices[found.rows], found.scores, ignored={"exclude": unknown})
 
+    def allowed_items(self, items: np.ndarray, exclude: Sequence[str], filter: Filter | None) -> np.ndarray:
+        """Which of some item indices, int32 [n], are not excluded and pass the filter: bool [n]."""
+        kept = ~np.isin(items, self.bundle.items.split(exclude)[0])
+        if filter is not None:
+            rows = self.bundle.rows[items]
+            kept &= (rows >= 0) & self._allowed(filter).contains(np.maximum(rows, 0))
+        return kept
+
     def item(self, item_id: str) -> dict[str, Any]:
         """All that is known of an item. Raises NotFoundError."""
         items = self.bundle.items
@@ -148,6 +156,8 @@ class Retriever:
             "history_length": bundle.encoder.history_length,
             "user_features": {f.name: f.kind for f in bundle.encoder.fields},
             "item_fields": list(bundle.items.fields),
+            "neighbours": ["embedding", *bundle.neighbours],
+            "map_items": 0 if bundle.map is None else len(bundle.map.items),
         }
         if bundle.artifact is not None:
             manifest = bundle.artifact.manifest

@@ -53,7 +53,21 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class RecommendRequest(Request):
+Which = Annotated[
+    Literal["served", "compare"],
+    Field(description="Which bundle to ask: the one that is served, or the one of `twotower serve --compare`."),
+]
+
+
+class BundleParams(Request):
+    """The query of a request about a bundle."""
+
+    model_config = ConfigDict(extra="forbid", strict=False)
+
+    bundle: Which = "served"
+
+
+class Asked(Request):
     """Whom to recommend to: a known user, or anybody by history and features, or both."""
 
     user_id: Id | None = Field(None, description="A user; an unknown one needs `history` or `features` beside it.")
@@ -72,27 +86,35 @@ class RecommendRequest(Request):
     fields: list[Text] = Field([], max_length=MAX_FIELDS, description="Item fields to return with each item.")
 
 
+class RecommendRequest(Asked):
+    """Whom to recommend to, and from which bundle."""
+
+    bundle: Which = "served"
+
+
 class BatchRequest(Request):
     """Several requests, answered together."""
 
-    requests: list[RecommendRequest] = Field(min_length=1, max_length=MAX_REQUESTS)
+    bundle: Which = "served"
+    requests: list[Asked] = Field(min_length=1, max_length=MAX_REQUESTS)
 
 
-class SimilarParams(Request):
+class SimilarParams(BundleParams):
     """The query of a request for similar items."""
 
-    model_config = ConfigDict(extra="forbid", strict=False)
-
+    kind: Literal["embedding", "session", "title"] = Field(
+        "embedding",
+        description="By what they are near: the vectors of the model, sessions that hold both, or their titles. Of "
+        "sessions and titles a bundle lists a few for each item, so fewer than k may pass.",
+    )
     k: int = Field(50, ge=1, le=MAX_INTEGER, description="Items to return, at most `max_k` of GET /v1/bundle.")
     field: list[Text] = Field([], max_length=MAX_FIELDS, description="An item field to return; may be repeated.")
     exclude: list[Id] = Field([], max_length=MAX_EXCLUDE, description="An item to leave out; may be repeated.")
     filter: JsonFilter | None = Field(None, description="What the items must fulfil: a filter, as JSON text.")
 
 
-class UserParams(Request):
+class UserParams(BundleParams):
     """The query of a request for a user."""
-
-    model_config = ConfigDict(extra="forbid", strict=False)
 
     recent: int = Field(20, ge=0, le=1000, description="How many of the most recent items to return.")
 
@@ -150,10 +172,11 @@ class BatchResponse(BaseModel):
 
 
 class SimilarResponse(BaseModel):
-    """The items of highest cosine with the item, best first."""
+    """The items nearest to the item, best first. Scores are cosines, or the number of sessions shared."""
 
     bundle: str
     item_id: str
+    kind: str
     items: list[Item]
 
 
@@ -203,6 +226,9 @@ class BundleResponse(BaseModel):
     history_length: int
     user_features: dict[str, str] = Field(description="The user fields the tower reads, and their kinds.")
     item_fields: list[str]
+    neighbours: list[str] = Field(description="The kinds of similar items that can be asked for.")
+    map_items: int = Field(description="Items on the map; 0: there is none.")
+    compare: bool = Field(description="Whether there is a second bundle to compare with.")
     max_k: int
     counts: dict[str, Any]
     reload: Reload

@@ -5,6 +5,7 @@ from typing import Self
 
 from pipeline.storage import Location
 from serving.answers import ItemWriter
+from serving.browse import Browse
 from serving.bundle import Bundle
 from serving.retriever import Query, Retriever
 
@@ -16,13 +17,15 @@ class Served:
     retriever: Retriever
     writer: ItemWriter
     run: str
+    browse: Browse
 
     @classmethod
     def open(cls, path: Location | str) -> Self:
         """Open a bundle, check it, and run what a first request would find cold. Raises ArtifactError."""
         bundle = Bundle.open(path)
         assert bundle.artifact is not None
-        served = cls(Retriever(bundle), ItemWriter(bundle.items, len(bundle.rows)), bundle.artifact.manifest["run"])
+        writer, run = ItemWriter(bundle.items, len(bundle.rows)), bundle.artifact.manifest["run"]
+        served = cls(Retriever(bundle), writer, run, Browse(bundle))
         for golden in bundle.goldens:
             found = served.retriever.recommend(Query(golden.user_id))
             served.writer.write(found.items, found.scores)

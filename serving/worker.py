@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import orjson
 import uvicorn
 
 from pipeline.config_serve import ServeConfig
 from pipeline.errors import TwoTowerError
 from pipeline.storage import locate
-from serving import api, openapi
+from serving import api, browse_api, openapi
 from serving.asgi import App
-from serving.docs_page import page
+from serving.choice import Choice
 from serving.events_store import EventsStore
 from serving.http_protocol import guarded
 from serving.metrics import Metrics
+from serving.pages import pages
 from serving.protection import Gate, read_keys
 from serving.reload import Reloader, one_arena
 from serving.shared_numbers import SharedNumbers
@@ -79,7 +79,8 @@ def listen(host: str, port: int, shared: bool = True) -> socket.socket:
 
 def route_names() -> list[str]:
     """Of all operations, in the order in which they are counted."""
-    return [name for name in vars(api.Api) if not name.startswith("_")]
+    names = [*vars(api.Api), *vars(browse_api.BrowseApi)]
+    return [name for name in names if not name.startswith("_")]
 
 
 class _Server(uvicorn.Server):
@@ -96,16 +97,15 @@ class _Server(uvicorn.Server):
         keys = read_keys(settings.keys)
         gate = Gate(keys, SharedNumbers(task.buckets, max(1, len(keys)), BUCKET))
         self._store: EventsStore | None = open_store(settings.events, path)
-        self._reloader = Reloader(path, self._metrics)
-        self._poll_seconds = settings.poll_seconds
-        operations = api.Api(settings, self._reloader, self._store, self._metrics, gate, self._alone)
+        compared = None if settings.compare is None else Reloader(locate(settings.compare), self._metrics)
+        choice = Choice(Reloader(path, self._metrics), compared)
+        self._reloaders, self._poll_seconds = choice.reloaders, settings.poll_seconds
+        operations = api.Api(settings, choice, self._store, self._metrics, gate, self._alone)
         routes = api.routes(operations, self._store is not None)
-        document = openapi.document(routes, bool(keys))
-        pages = {
-            "/openapi.json": (b"application/json", orjson.dumps(document)),
-            "/docs": (b"text/html; charset=utf-8", page(document)),
-        }
-        super().__init__(_configuration(App(routes, pages, settings, self._metrics, gate), settings))
+        if settings.explorer:
+            routes += browse_api.routes(browse_api.BrowseApi(choice))
+        shown = pages(openapi.document(routes, bool(keys)), settings.explorer)
+        super().__init__(_configuration(App(routes, shown, settings, self._metrics, gate), settings))
 
     def _alone(self) -> bool:
         """Whether the request being answered is the only one that has come in."""
@@ -114,17 +114,22 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(self._reloader.check(again=True)))
-        self._polling = loop.create_task(self._reloader.poll(self._poll_seconds))
+        loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(self._look()))
+        self._polling = [loop.create_task(reloader.poll(self._poll_seconds)) for reloader in self._reloaders]
         self._metrics.set("workers", 1)
         self.told_ready.send(None)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._polling.cancel()
+        for polling in self._polling:
+            polling.cancel()
         await super().shutdown(sockets)
         if self._store is not None:
             await self._store.close()
         self._metrics.set("workers", 0)
+
+    async def _look(self) -> None:
+        for reloader in self._reloaders:
+            await reloader.check(again=True)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

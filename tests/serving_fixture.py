@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from table_fixtures import make_tables
 
-from pipeline.artifacts import Artifact, Spec, create
+from pipeline.artifacts import Artifact, Spec, create, open_artifact
 from pipeline.catalogue import Vocabularies, field_file, item_table, user_table
 from pipeline.config import Config
 from pipeline.export import Sources, publish
+from pipeline.export_neighbours import open_lists
 from pipeline.sequences import SCHEMA, UserSequences
 from pipeline.tables import EVENTS, FieldSchema, Schema, Tables
 from pipeline.vocabulary import Vocabulary
@@ -28,6 +29,7 @@ from towers.two_tower import TwoTower
 
 ROOT = Path(__file__).resolve().parent.parent
 ITEMS, TRAINED, USERS = 300, 260, 40
+TITLE_NEIGHBOURS = 4
 COLD_USER = "u39"
 """In the vocabulary, but without any event."""
 CATEGORIES, INTERESTS, GENDERS = ["news", "film", "café"], ["a", "b", "c", "d"], ["f", "m", ""]
@@ -64,7 +66,7 @@ def config(workdir: Path, name: str = "default", **export: object) -> Config:
             "name": name,
             "workdir": str(workdir),
             "tower": {"embedding_dim": 8, "hidden": [16, 8], "history_length": 5},
-            "export": {"recall_at": 50, **export},
+            "export": {"recall_at": 50, "map_items": 60, **export},
         }
     )
 
@@ -91,6 +93,7 @@ def write_inputs(settings: Config) -> None:
     make_tables(settings.tables_dir, events, SCHEMA_OF_TABLES, pa.table(items), pa.table(users))
     _write_vocabularies(settings)
     _write_sequences(settings)
+    write_neighbours(settings)
 
 
 def _write_vocabularies(settings: Config) -> None:
@@ -137,6 +140,39 @@ def _write_sequences(settings: Config) -> None:
         pq.write_table(pa.table(columns, schema=SCHEMA), draft.dir / "part-00000.parquet")
 
 
+def near(index: int) -> dict[str, list[int]]:
+    """The neighbours of item index 1 .. ITEMS by kind, nearest first: by session those after it, by title before it."""
+    titled = index % 50 and index > 1
+    before = [i for i in range(index - 1, 0, -1) if i % 50][:TITLE_NEIGHBOURS] if titled else []
+    return {"session": list(range(index + 1, min(index + 7, ITEMS + 1))), "title": before}
+
+
+def write_neighbours(settings: Config) -> None:
+    """Write both kinds as `prepare` does: weights 6, 5, ... of sessions, cosines 0.9, 0.8, ... of titles."""
+    everyone = range(1, ITEMS + 1)
+    sessions = [near(i)["session"] for i in everyone]
+    columns = {
+        "item": pa.array(everyone, pa.int32()),
+        "neighbours": pa.array(sessions, pa.list_(pa.int32())),
+        "weights": pa.array([[6.0 - n for n in range(len(each))] for each in sessions], pa.list_(pa.float32())),
+    }
+    known = open_artifact(settings.prepared_dir("user_sequences"), "user_sequences", 1).fingerprint
+    spec = Spec("session_cooccurrence", 1, {"user_sequences": known})
+    with create(settings.prepared_dir(spec.kind), spec) as draft:
+        pq.write_table(pa.table(columns), draft.dir / "part-00000.parquet")
+    titles = [[], *(near(i)["title"] for i in everyone)]  # row 0 is the unknown item
+    items = [each + [0] * (TITLE_NEIGHBOURS - len(each)) for each in titles]
+    scores = [[0.9 - n / 10 if item else 0.0 for n, item in enumerate(each)] for each in items]
+    columns = {
+        "item_id": pa.array(["", *(item_id(i) for i in everyone)]),
+        "neighbours": pa.array(items, pa.list_(pa.int32(), TITLE_NEIGHBOURS)),
+        "scores": pa.array(scores, pa.list_(pa.float32(), TITLE_NEIGHBOURS)),
+    }
+    spec = Spec("title_neighbours", 2, config={"neighbours": TITLE_NEIGHBOURS})
+    with create(settings.prepared_dir(spec.kind), spec) as draft:
+        pq.write_table(pa.table(columns), draft.dir / "part-0000000000.parquet")
+
+
 @functools.cache
 def sources(workdir: Path) -> Sources:
     """The inputs of an export: tables, vocabularies and sequences written under `workdir`, and an untrained model."""
@@ -146,8 +182,9 @@ def sources(workdir: Path) -> Sources:
     keras.utils.set_random_seed(1)
     counts = np.concatenate(([0], vocabularies.items.counts))
     model = TwoTower(settings, item_table(tables, vocabularies), user_table(tables, vocabularies), counts)
-    sequences = UserSequences.read(settings.prepared_dir("user_sequences"))
-    return Sources(model, tables, vocabularies, sequences)
+    known = open_artifact(settings.prepared_dir("user_sequences"), "user_sequences", 1)
+    sequences = UserSequences.from_artifact(known)
+    return Sources(model, tables, vocabularies, sequences, open_lists(settings, known))
 
 
 def make_bundle(workdir: Path, name: str = "default", **export: object) -> Artifact:

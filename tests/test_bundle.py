@@ -32,6 +32,12 @@ FILES = [
     "item_order.npy",
     "item_rows.npy",
     "items.arrow",
+    "map_items.npy",
+    "map_points.npy",
+    "neighbours_session.npy",
+    "neighbours_session_scores.npy",
+    "neighbours_title.npy",
+    "neighbours_title_scores.npy",
     "norms.npy",
     "user_hashes.npy",
     "user_inputs.npy",
@@ -67,7 +73,8 @@ def test_what_grows_with_items_or_users_stays_on_disk(bundle_path: Path) -> None
     allocated = pa.total_allocated_bytes()
     bundle = Bundle.open(bundle_path)
     tables = [bundle.items.ids.hashes, bundle.items.ids.order, bundle.users.ids.hashes, bundle.users.ids.order]
-    for array in [*tables, bundle.users.items, bundle.users.offsets, bundle.rows, bundle.item_indices]:
+    lists = [array for each in bundle.neighbours.values() for array in (each.items, each.scores)]
+    for array in [*tables, *lists, bundle.users.items, bundle.users.offsets, bundle.rows, bundle.item_indices]:
         assert isinstance(array.base, np.memmap)
     assert isinstance(bundle.index.vectors.base, np.memmap)
     assert pa.total_allocated_bytes() - allocated < 1000  # the strings are not copied
@@ -97,6 +104,8 @@ def test_bundles_of_every_version_stay_readable(archive: Path, tmp_path: Path) -
         "indexed": True,
     }
     assert retriever.user("u3")["fields"] == {"gender": "m", "age": 19.0, "interests": ["c"]}
+    # The golden bundles are older than what people look at.
+    assert (bundle.neighbours, bundle.map) == ({}, None)
     assert retriever.similar("i008", 3, filter=wanted).items.tolist() == nearest(bundle, 8, range(1, 30), 3)
 
 

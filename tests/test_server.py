@@ -243,6 +243,10 @@ def test_openapi_documents_every_response(server_url: str) -> None:
     assert documented == {
         "/v1/recommend": "RecommendResponse",
         "/v1/recommend/batch": "BatchResponse",
+        "/v1/items": "ItemsResponse",
+        "/v1/users": "UsersResponse",
+        "/v1/fields": "FieldsResponse",
+        "/v1/map": "MapResponse",
         "/v1/items/{item_id}": "ItemResponse",
         "/v1/items/{item_id}/similar": "SimilarResponse",
         "/v1/users/{user_id}": "UserResponse",
