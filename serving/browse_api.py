@@ -1,4 +1,4 @@
-"""The operations that only the explorer page needs, which list what a bundle holds; `serve.explorer` is their switch."""
+"""The operations that only the explorer page needs, which list what a bundle holds. `serve.explorer` switches them."""
 
 import asyncio
 from collections.abc import Callable

@@ -24,11 +24,14 @@ export function combobox({ label, placeholder, search, show, pick, keepText = ()
 
 function ask(box, pause) {
   clearTimeout(box.timer);
+  box.call?.abort();
+  // The lines that are still there belong to another text; Enter waits for those of this one.
+  box.list.setAttribute("aria-busy", "true");
+  box.chosen = false;
   box.timer = setTimeout(() => run(box), pause);
 }
 
 async function run(box) {
-  box.call?.abort();
   const call = (box.call = new AbortController());
   try {
     if (!box.options.length) say(box, "Searching …");
@@ -42,6 +45,8 @@ async function run(box) {
 
 function fill(box, options) {
   box.options = options;
+  box.list.removeAttribute("aria-busy");
+  if (box.chosen && options.length) return choose(box, 0);
   box.list.replaceChildren(...options.map((option, place) => el("li", {
     id: `${box.list.id}-${place}`, role: "option", "aria-selected": "false",
     // Not on click, which comes after the field has lost the focus.
@@ -53,6 +58,7 @@ function fill(box, options) {
   box.input.removeAttribute("aria-activedescendant");
   if (options.length) box.status.hidden = true;
   else say(box, "Nothing found.");
+  return undefined;
 }
 
 function say(box, text) {
@@ -68,9 +74,10 @@ function onKey(box, event) {
     event.preventDefault();
     if (open) move(box, event.key === "ArrowDown" ? 1 : -1);
     else ask(box, 0);
-  } else if (event.key === "Enter" && open) {
+  } else if (event.key === "Enter") {
     event.preventDefault();
-    choose(box, Math.max(0, box.active));
+    if (box.list.hasAttribute("aria-busy")) box.chosen = true;
+    else if (open) choose(box, Math.max(0, box.active));
   } else if (event.key === "Escape") {
     if (open || !box.status.hidden) { event.preventDefault(); close(box); }
   }
@@ -97,6 +104,7 @@ function close(box) {
   clearTimeout(box.timer);
   box.call?.abort();
   box.options = [];
+  box.list.removeAttribute("aria-busy");
   box.list.hidden = true;
   box.status.hidden = true;
   box.input.setAttribute("aria-expanded", "false");

@@ -1,6 +1,6 @@
 // Asks the reader for an API key; it is kept until the tab is closed.
 
-import { el, button } from "./dom.js";
+import { el } from "./dom.js";
 
 let asked = null;
 
@@ -17,7 +17,7 @@ function open(problem, resolve) {
       el("h2", { id: "key-title" }, "API key"),
       el("p", {}, problem || "This server answers only those who have a key."),
       el("label", { htmlFor: "api-key" }, "Key"), input,
-      button("Continue", done, { type: "submit", class: "primary" })));
+      el("button", { type: "submit", class: "primary" }, "Continue")));
   function done() {
     if (!input.value.trim()) return;
     dialog.close();
