@@ -234,9 +234,9 @@ def serve(
 ) -> None:
     """Serve the published bundle over HTTP, and every one published after it."""
     loaded = _load(config, settings)
-    given = {"host": host, "port": port, "workers": workers}
+    given = {"host": host, "port": port, "workers": workers, "compare": compare}
     loaded.serve = loaded.serve.model_copy(update={name: value for name, value in given.items() if value is not None})
-    stages.serve(loaded, compare)
+    stages.serve(loaded)
 
 
 @app.command(

@@ -47,8 +47,8 @@ class ServeConfig(Section):
     explorer: bool = True
     """Show people the explorer page at `/`, with the operations it needs, which list users and items."""
     compare: str | None = None
-    """Another bundle to compare the served one with on the explorer page: its path or URL, or that of a run kept in it
-    (`.../run=...`)."""
+    """Another bundle to compare the served one with on the explorer page: the name of another run of the workdir,
+    `previous` for what was published before, a path or URL, or that of a run kept in a bundle (`.../run=...`)."""
     access_log: bool = False
     """A JSON line to stderr for each request, without ids or addresses."""
     tls_certificate: str | None = None

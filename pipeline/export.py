@@ -133,7 +133,8 @@ def _for_people(
 ) -> dict[str, Any]:
     """Write what only the explorer page shows, and tell what there is: kinds of neighbours, method of the map."""
     items = sources.vocabularies.items
-    kinds = write_lists(sources.neighbours, items, settings.neighbours, directory)
+    lists = sources.neighbours if settings.neighbours else {}
+    kinds = write_lists(lists, items, settings.neighbours, directory)
     places = export_map.draw_sample(items.counts[indices - 1], settings.map_items)
     if not export_map.possible(vectors[places]):
         return {"neighbours": kinds, "map": None}

@@ -85,20 +85,18 @@ def roll_back(config: Config) -> None:
     print(f"published {bundle.manifest['run']} of {bundle.manifest['created']} again at {bundle.path}")
 
 
-def serve(config: Config, compare: str | None = None) -> None:
-    """Serve the published bundle, and those published after it, until interrupted.
-
-    compare: the name of another run of the workdir, `previous` for the bundle that was published before this one, or
-    a path; `serve.compare` when None.
-    """
+def serve(config: Config) -> None:
+    """Serve the published bundle, and those published after it, until interrupted."""
     from serving.app import serve as serve_bundle
 
-    if compare is not None:
-        config.serve = config.serve.model_copy(update={"compare": str(_other_bundle(config, compare))})
-    serve_bundle(config.bundle_dir, config.serve)
+    settings = config.serve
+    if settings.compare is not None:
+        settings = settings.model_copy(update={"compare": str(other_bundle(config, settings.compare))})
+    serve_bundle(config.bundle_dir, settings)
 
 
-def _other_bundle(config: Config, name: str) -> Location | str:
+def other_bundle(config: Config, name: str) -> Location | str:
+    """The bundle that `serve.compare` names. Raises ArtifactError when there is none before the current one."""
     from pipeline import manifest
 
     if name == "previous":

@@ -45,8 +45,8 @@ class Browse:
             found = np.flatnonzero(pc.starts_with(users.ids.values, query))
             lengths = pc.utf8_length(users.ids.values.take(pa.array(found))).to_numpy()
             found = found[np.argsort(lengths, kind="stable")][:limit]
-        else:  # users stand in the order of their counts, so that these have much and little history
-            found = np.unique(np.linspace(0, len(users) - 1, min(limit, len(users))).astype(np.int64))
+        else:  # users stand in the order of their counts, most of them with little history
+            found = np.unique(np.geomspace(1, len(users), min(limit, len(users))).astype(np.int64)) - 1
         ids, lengths = users.ids.decode(found + 1), users.offsets[found + 1] - users.offsets[found]
         return [{"user_id": i, "history_length": n} for i, n in zip(ids, lengths.tolist(), strict=True)]
 

@@ -1,12 +1,9 @@
 """Which of the bundles that a server has open a request is for."""
 
-from typing import Literal
-
 from serving.errors import AbsentError
 from serving.reload import Reloader
+from serving.schemas import Which
 from serving.served import Served
-
-Which = Literal["served", "compare"]
 
 
 class Choice:

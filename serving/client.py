@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -16,6 +16,7 @@ from pipeline.errors import RequestError
 from serving.errors import NotFoundError
 
 Json = dict[str, Any]
+Which = Literal["served", "compare"]
 Answer = TypeVar("Answer")
 AGAIN = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
 LONGEST_PAUSE = 10.0
@@ -34,9 +35,19 @@ class _Calls(ABC, Generic[Answer]):
         exclude: Sequence[str] = (),
         fields: Sequence[str] = (),
         filter: Mapping[str, Any] | None = None,
+        bundle: Which = "served",
     ) -> Answer:
-        """The k best items for a user; see serving.retriever.Query, and serving/filters.py for filters."""
-        body = {"k": k, "exclude_seen": exclude_seen, "exclude": list(exclude), "fields": list(fields)}
+        """The k best items for a user; see serving.retriever.Query, and serving/filters.py for filters.
+
+        bundle: `compare` asks the one of `twotower serve --compare`, here and elsewhere.
+        """
+        body = {
+            "k": k,
+            "exclude_seen": exclude_seen,
+            "exclude": list(exclude),
+            "fields": list(fields),
+            "bundle": bundle,
+        }
         given = {"user_id": user_id, "history": history, "features": features, "filter": filter}
         body |= {name: value for name, value in given.items() if value is not None}
         return self._call("POST", "/v1/recommend", json=body)
@@ -52,28 +63,47 @@ class _Calls(ABC, Generic[Answer]):
         fields: Sequence[str] = (),
         exclude: Sequence[str] = (),
         filter: Mapping[str, Any] | None = None,
+        kind: Literal["embedding", "session", "title"] = "embedding",
+        bundle: Which = "served",
     ) -> Answer:
-        """The k items nearest to an item."""
+        """The k items nearest to an item by the model's vectors; or the nearest by sessions or titles, if listed."""
         params: dict[str, Any] = {"k": k, "field": list(fields), "exclude": list(exclude)}
+        params |= {"kind": kind, "bundle": bundle}
         if filter is not None:
             params["filter"] = json.dumps(filter)
         return self._call("GET", f"/v1/items/{_path(item_id)}/similar", params=params)
 
-    def item(self, item_id: str) -> Answer:
+    def item(self, item_id: str, bundle: Which = "served") -> Answer:
         """An item's title and fields."""
-        return self._call("GET", f"/v1/items/{_path(item_id)}")
+        return self._call("GET", f"/v1/items/{_path(item_id)}", params={"bundle": bundle})
 
-    def user(self, user_id: str, recent: int = 20) -> Answer:
+    def user(self, user_id: str, recent: int = 20, bundle: Which = "served") -> Answer:
         """A user's fields and most recent items."""
-        return self._call("GET", f"/v1/users/{_path(user_id)}", params={"recent": recent})
+        return self._call("GET", f"/v1/users/{_path(user_id)}", params={"recent": recent, "bundle": bundle})
+
+    def search_items(self, text: str, limit: int = 10, bundle: Which = "served") -> Answer:
+        """Items by a part of their title, or by the beginning of their id."""
+        return self._call("GET", "/v1/items", params={"q": text, "limit": limit, "bundle": bundle})
+
+    def search_users(self, text: str, limit: int = 10, bundle: Which = "served") -> Answer:
+        """Users by the beginning of their id."""
+        return self._call("GET", "/v1/users", params={"q": text, "limit": limit, "bundle": bundle})
+
+    def fields(self, bundle: Which = "served") -> Answer:
+        """The item fields with their frequent values, or their range."""
+        return self._call("GET", "/v1/fields", params={"bundle": bundle})
+
+    def item_map(self, field: str = "", bundle: Which = "served") -> Answer:
+        """Where the items lie in two dimensions, with the values of a field."""
+        return self._call("GET", "/v1/map", params={"field": field, "bundle": bundle})
 
     def send_events(self, events: Sequence[Mapping[str, Any]]) -> Answer:
         """What users clicked since the bundle was made, oldest first: `user_id`, `item_id` and perhaps `timestamp`."""
         return self._call("POST", "/v1/events", json={"events": [dict(event) for event in events]})
 
-    def bundle(self) -> Answer:
+    def bundle(self, bundle: Which = "served") -> Answer:
         """Which bundle is served, and what it can do."""
-        return self._call("GET", "/v1/bundle")
+        return self._call("GET", "/v1/bundle", params={"bundle": bundle})
 
     def health(self) -> Answer:
         """Whether the server runs."""

@@ -27,6 +27,11 @@ def test_every_call_is_the_one_of_the_http_api(client: RetrievalClient, server_u
     assert client.item("i001") == get("items/i001")
     assert client.user("u3", recent=2) == get("users/u3?recent=2")
     assert client.similar("i001", k=4, fields=["price", "tags"]) == get("items/i001/similar?k=4&field=price&field=tags")
+    assert client.similar("i008", k=3, kind="session") == get("items/i008/similar?k=3&kind=session")
+    assert client.search_items("title 2", limit=4) == get("items?q=title%202&limit=4")
+    assert client.search_users("u1") == get("users?q=u1")
+    assert client.fields() == get("fields")
+    assert client.item_map("tags") == get("map?field=tags")
     assert client.bundle() == get("bundle")
     assert client.health() == get("health")
     body = {"user_id": "u3", "history": ["i004"], "features": {"gender": "f"}, "k": 3, "exclude": ["i005"]}

@@ -253,8 +253,10 @@ def press(page: Any, key: str, until: str) -> None:
     for _ in range(60):
         page.keyboard.press(key)
         name, ring = page.evaluate(
-            """() => { const it = document.activeElement;
-              return [it.ariaLabel ?? it.labels?.[0]?.innerText ?? it.innerText, getComputedStyle(it).outlineStyle]; }"""
+            """() => {
+              const it = document.activeElement, name = it.ariaLabel ?? it.labels?.[0]?.innerText ?? it.innerText;
+              return [name, getComputedStyle(it).outlineStyle];
+            }"""
         )
         if name == until:
             assert ring == "solid"

@@ -5,7 +5,7 @@ const OTHER = "Other", MISSING = "No value";
 // Okabe and Ito's colours, which also those tell apart who see fewer; and five steps from viridis.
 const VALUES = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#a6a319", "#8560c9"];
 const NUMBERS = ["#6a3d8f", "#3b6fa0", "#21918c", "#5ec962", "#d8b400"];
-const FAINT = "#9a9a9a";
+const REST = { [OTHER]: "#868b93", [MISSING]: "#b8bec7" };
 
 // values: of each point, or null. Returns groups [{name, colour, points}] with the places of their points.
 export function groups(values, count) {
@@ -13,7 +13,7 @@ export function groups(values, count) {
   const numbers = asNumbers(values);
   if (numbers) values = numbers;
   const { names, colours, of } = numbers ? byNumber(numbers) : byValue(values);
-  const found = new Map([...names, OTHER, MISSING].map((name, place) => [name, { name, colour: colours[place] ?? FAINT, points: [] }]));
+  const found = new Map([...names, OTHER, MISSING].map((name, place) => [name, { name, colour: colours[place] ?? REST[name], points: [] }]));
   values.forEach((value, place) => found.get(of(value)).points.push(place));
   return [...found.values()].filter((group) => group.points.length);
 }

@@ -1,9 +1,9 @@
 // A ranked list of items: titles, fields, scores, and what can be done with each.
 
-import { el, notice } from "./dom.js";
+import { button, el, notice } from "./dom.js";
 import { address, follow } from "./state.js";
 
-const MAX_FIELDS = 3, MAX_VALUES = 3;
+const MAX_FIELDS = 3, MAX_VALUES = 3, MANY = 12;
 
 const given = (value) => [value].flat().filter((each) => each !== null && each !== "");
 
@@ -23,8 +23,14 @@ function chip(text, title) {
 // All fields of an item or user, each with its name.
 export function fieldTable(fields) {
   const lines = Object.entries(fields).map(([name, value]) => [name, given(value)]).filter(([, values]) => values.length);
-  return lines.length ? el("dl", { class: "fields" }, ...lines.flatMap(([name, values]) =>
-    [el("dt", {}, name), el("dd", { class: "chips" }, ...values.map((each) => chip(String(each), name)))])) : null;
+  return lines.length ? el("dl", { class: "fields" }, ...lines.flatMap(([name, values]) => [el("dt", {}, name), fieldValues(name, values)])) : null;
+}
+
+// Many values are shown when they are asked for.
+function fieldValues(name, values) {
+  const all = values.map((each) => chip(String(each), name)), rest = all.splice(values.length > MANY + 1 ? MANY : Infinity);
+  const more = rest.length ? button(`${rest.length} more`, () => more.replaceWith(...rest), { class: "chip", "aria-label": `${rest.length} more ${name}` }) : null;
+  return el("dd", { class: "chips" }, ...all, more);
 }
 
 export function shownFields(bundle) {

@@ -24,7 +24,8 @@ export function mapView(content, bundle) {
 }
 
 async function update(view, state) {
-  const field = state.field || view.bundle.item_fields[0] || "-";
+  const field = state.field || (await firstField(view.bundle));
+  if (read().view !== "map" || read().field !== state.field) return undefined;
   view.select.value = field;
   if (field !== view.field) {
     view.field = field;
@@ -43,6 +44,17 @@ async function update(view, state) {
     }
   }
   return view.plot && focusItem(view, read().item);
+}
+
+let chosen = null;
+
+// The field with the fewest values says most in few colours.
+async function firstField(bundle) {
+  chosen ??= get("fields").then(({ fields }) => {
+    const few = Object.entries(fields).filter(([, { distinct }]) => distinct > 1).sort((a, b) => a[1].distinct - b[1].distinct);
+    return few[0]?.[0] ?? bundle.item_fields[0] ?? "-";
+  }, () => bundle.item_fields[0] ?? "-");
+  return chosen;
 }
 
 async function load(view, field) {

@@ -7,7 +7,7 @@ import { fieldTable, itemLink } from "./list.js";
 import { itemSearch, titleOf, userSearch } from "./look_up.js";
 import { go, read } from "./state.js";
 
-const RECENT = 50, AT_FIRST = 5, AT_FIRST_NARROW = 2;
+const RECENT = 200, AT_FIRST = 5, AT_FIRST_NARROW = 2;
 
 export function queryPanel(bundle) {
   const who = el("div", { class: "who" }), composed = chosenItems("history", "Added to the history");
@@ -53,13 +53,14 @@ async function showUser(who, name, state) {
 function userCard(user, clear) {
   const recent = user.recent.toReversed();
   const line = (item) => el("li", {}, itemLink(item));
+  const shown = user.history_length > RECENT ? ` of ${user.history_length.toLocaleString("en")}` : "";
   const first = narrow() ? AT_FIRST_NARROW : AT_FIRST, rest = recent.slice(first);
   return el("div", { class: "card" },
     el("div", { class: "row" }, el("b", {}, `User ${user.user_id}`), clear),
     fieldTable(user.fields),
     el("p", { class: "faint" }, user.history_length ? `${plural(user.history_length, "item")}, the latest first` : "No history"),
     el("ol", { class: "history", "aria-label": "History" }, ...recent.slice(0, first).map(line)),
-    rest.length ? el("details", {}, el("summary", {}, `${rest.length} more`), el("ol", { class: "history" }, ...rest.map(line))) : null);
+    rest.length ? el("details", {}, el("summary", {}, `${rest.length} more${shown}`), el("ol", { class: "history" }, ...rest.map(line))) : null);
 }
 
 // The items of one list in the address, each with a button that takes it out.

@@ -88,8 +88,10 @@ function side(before, after, first, second) {
 }
 
 async function welcome(signal) {
-  const { users } = await get("users", { limit: 5 }, signal);
+  const [{ users }, { items }] = await Promise.all([get("users", { limit: 5 }, signal), get("items", { limit: 5 }, signal)]);
   return notice("Look up a user, or add items to a history, and see what is retrieved.", "welcome",
     el("div", { class: "chips" }, ...users.map(({ user_id }) => button(`User ${user_id}`, () => go({ user: user_id }))),
-      button("Somebody new", () => go({ cold: "1" }))));
+      button("Somebody new", () => go({ cold: "1" }))),
+    el("p", { class: "then" }, "Or begin with somebody who liked one of these:"),
+    el("div", { class: "chips" }, ...items.map(({ item_id: id, title }) => button(title ?? id, () => go({ history: [id] })))));
 }
