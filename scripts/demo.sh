@@ -7,4 +7,4 @@ config=configs/demo.yaml
 .venv/bin/twotower run --config "$config"
 .venv/bin/twotower query --config "$config" --user u0001
 .venv/bin/twotower query --config "$config" --item i0007
-echo "make serve puts this bundle behind HTTP at http://127.0.0.1:8000/docs"
+echo "make serve puts this bundle behind HTTP; then open http://127.0.0.1:8000/ in a browser"
