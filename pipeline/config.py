@@ -217,7 +217,7 @@ class ExportConfig(Section):
     neighbours: NonNegativeInt = 20
     """Neighbours by sessions and by titles kept of each item, where `prepare` has made them; 0: none."""
     map_items: NonNegativeInt = 5000
-    """Items on the map of the explorer page, popular ones more likely; some 4 ms of one core each. 0: no map."""
+    """Items on the map of the explorer page, popular ones more likely; some 2 ms of one core each. 0: no map."""
 
 
 class Config(Section):
