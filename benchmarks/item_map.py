@@ -2,8 +2,8 @@
 
     python -m benchmarks.item_map work/ml-1m/bundles/ml-1m --check
 
-For each way the CPU seconds on one core, and the share of the 10 items nearest by cosine that are among the 10 nearest on
-the map. `--check` exits 1 unless t-SNE keeps twice the share of the principal components.
+For each way the CPU seconds on one core, and the share of the 10 items nearest by cosine that are among the 10 nearest
+on the map. `--check` exits 1 unless t-SNE keeps twice the share of the principal components.
 """
 
 import argparse

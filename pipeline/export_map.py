@@ -6,7 +6,7 @@ from sklearn.manifold import TSNE
 METHOD = "t-SNE"
 PERPLEXITY = 30.0
 ITERATIONS, ANGLE = 500, 0.7
-"""Twice the iterations and an angle of 0.5 keep no more neighbours, and take 2.5 times as long (benchmarks/item_map.py)."""
+"""Twice the iterations at an angle of 0.5 keep no more neighbours, and take 2.5 times as long."""
 FEWEST = 10
 """Items; fewer make no map."""
 JITTER = 1e-5

@@ -77,6 +77,15 @@ def bundle_path(serving_dir: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def other_bundle_path(serving_dir: Path, bundle_path: Path) -> Path:
+    """A bundle without the items that were never trained on, published twice."""
+    from serving_fixture import make_bundle
+
+    make_bundle(serving_dir, "other", catalogue="trained")
+    return make_bundle(serving_dir, "other", catalogue="trained").path
+
+
+@pytest.fixture(scope="session")
 def server_url(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A running server over that bundle, with a maximal k of 200."""
     from serving_fixture import running_server

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from serving_fixture import config, make_bundle, running_server
+from serving_fixture import config, running_server
 
 from pipeline import stages
 from pipeline.artifacts import open_artifact, roll_back
@@ -16,21 +16,15 @@ from serving.app import serve
 from serving.bundle import KIND, VERSION, Bundle, open_files
 
 
-@pytest.fixture(scope="module")
-def other(serving_dir: Path) -> Path:
-    """A bundle published twice, without the items that were never trained on."""
-    make_bundle(serving_dir, "compared", catalogue="trained")
-    return Path(str(make_bundle(serving_dir, "compared", catalogue="trained").path))
-
-
-def test_both_bundles_answer_and_swap(bundle_path: Path, other: Path, tmp_path: Path) -> None:
-    with running_server(bundle_path, tmp_path / "log", compare=str(other), poll_seconds=0) as (url, process):
+def test_both_bundles_answer_and_swap(bundle_path: Path, other_bundle_path: Path, tmp_path: Path) -> None:
+    compared_with = {"compare": str(other_bundle_path), "poll_seconds": 0}
+    with running_server(bundle_path, tmp_path / "log", **compared_with) as (url, process):
 
         def run(bundle: str) -> str:
             return httpx.get(f"{url}/v1/bundle", params={"bundle": bundle}).json()["run"]
 
         served = open_artifact(bundle_path, KIND, VERSION).manifest["run"]
-        compared = open_artifact(other, KIND, VERSION).manifest["run"]
+        compared = open_artifact(other_bundle_path, KIND, VERSION).manifest["run"]
         assert (run("served"), run("compare")) == (served, compared)
         for which, expected in (("served", served), ("compare", compared)):
             request = {"user_id": "u3", "k": 5}
@@ -38,7 +32,7 @@ def test_both_bundles_answer_and_swap(bundle_path: Path, other: Path, tmp_path: 
             batch = httpx.post(f"{url}/v1/recommend/batch", json={"requests": [request], "bundle": which}).json()
             assert one["bundle"] == batch["bundle"] == expected
             assert one["items"] == batch["results"][0]["items"]
-        roll_back(other, KIND, VERSION)
+        roll_back(other_bundle_path, KIND, VERSION)
         process.send_signal(signal.SIGHUP)
         until = time.monotonic() + 20
         while run("compare") == compared:
@@ -47,25 +41,26 @@ def test_both_bundles_answer_and_swap(bundle_path: Path, other: Path, tmp_path: 
         assert run("served") == served
 
 
-def test_a_kept_run_is_a_bundle_too(other: Path) -> None:
-    now = open_files(other)
-    before = open_files(other / now.manifest["previous"])
+def test_a_kept_run_is_a_bundle_too(other_bundle_path: Path) -> None:
+    now = open_files(other_bundle_path)
+    before = open_files(other_bundle_path / now.manifest["previous"])
     assert before.manifest["run"] == now.manifest["previous"]
-    assert Bundle.open(other / before.manifest["run"]).artifact == before
+    assert Bundle.open(other_bundle_path / before.manifest["run"]).artifact == before
 
 
-def test_compare_takes_a_name_the_run_before_or_a_path(serving_dir: Path, bundle_path: Path, other: Path) -> None:
-    settings = config(serving_dir, "compared")
-    previous = open_files(other).manifest["previous"]
+def test_compare_takes_a_name_the_run_before_or_a_path(
+    serving_dir: Path, bundle_path: Path, other_bundle_path: Path
+) -> None:
+    settings = config(serving_dir, "other")
+    previous = open_files(other_bundle_path).manifest["previous"]
     assert stages.other_bundle(settings, "default") == bundle_path
-    assert stages.other_bundle(settings, "previous") == other / previous
+    assert stages.other_bundle(settings, "previous") == other_bundle_path / previous
     assert stages.other_bundle(settings, "s3://bucket/bundle") == "s3://bucket/bundle"
 
 
 def test_no_run_before_is_said(serving_dir: Path, bundle_path: Path) -> None:
-    make_bundle(serving_dir, "first")
     with pytest.raises(ArtifactError, match="no bundle before the current one"):
-        stages.other_bundle(config(serving_dir, "first"), "previous")
+        stages.other_bundle(config(serving_dir), "previous")
 
 
 def test_missing_second_bundle_is_refused_before_anything_listens(bundle_path: Path, tmp_path: Path) -> None:

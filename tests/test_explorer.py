@@ -11,7 +11,7 @@ import httpx
 import pytest
 import yaml
 from browser_fixture import PHONE, new_page, running_browser
-from serving_fixture import item_id, make_bundle, near, running_server
+from serving_fixture import item_id, near, running_server
 
 GOLDEN = Path(__file__).parent / "bundles" / "v2.zip"
 
@@ -23,10 +23,10 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def url(serving_dir: Path, bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(bundle_path: Path, other_bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server that compares the fixture's bundle with one that lacks the items never trained on."""
-    other = make_bundle(serving_dir, "trained", catalogue="trained").path
-    with running_server(bundle_path, tmp_path_factory.mktemp("explorer") / "log", compare=str(other)) as (found, _):
+    log = tmp_path_factory.mktemp("explorer") / "log"
+    with running_server(bundle_path, log, compare=str(other_bundle_path)) as (found, _):
         yield found
 
 

@@ -35,6 +35,12 @@ def test_files_name_no_other_host_and_are_small(path: Path) -> None:
     assert len(text.splitlines()) <= 200
 
 
+def test_address_of_the_page_is_printed(bundle_path: Path, other_bundle_path: Path, tmp_path: Path) -> None:
+    with running_server(bundle_path, tmp_path / "log", compare=str(other_bundle_path)) as (url, process):
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"Explore it in a browser at {url}/, beside {other_bundle_path}\n"
+
+
 def test_explorer_that_is_switched_off_lists_nothing(bundle_path: Path, tmp_path: Path) -> None:
     with running_server(bundle_path, tmp_path / "log", explorer=False) as (url, _):
         for path in ("/", "/explorer/main.js", "/v1/users", "/v1/items", "/v1/map", "/v1/fields"):
