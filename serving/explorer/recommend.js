@@ -1,7 +1,7 @@
 // Recommend: somebody on the left, what is retrieved for them on the right.
 
 import { get, post } from "./api.js";
-import { button, el, notice, plural } from "./dom.js";
+import { button, el, narrow, notice, plural } from "./dom.js";
 import { asFilter } from "./filters.js";
 import { goneMark, itemList, rankMark, shownFields } from "./list.js";
 import { queryPanel } from "./query.js";
@@ -78,13 +78,12 @@ function side(before, after, first, second) {
   const column = (bundle, name, found, mark) => el("section", { "aria-label": name },
     el("h3", {}, name, el("span", { class: "faint" }, ` ${bundle.created.slice(0, 16).replace("T", " ")} · ${bundle.run.slice(4)}`)),
     list(found, `${name}: retrieved items`, mark));
-  return [
-    heading(before),
-    el("p", { class: "overlap", role: "status" }, el("b", {}, `${both} of ${k}`), ` in both lists, overlap@${k} = ${(both / k).toFixed(2)}`),
-    el("div", { class: "sides" },
-      column(first, "Served", before, (item) => goneMark(after.items, item)),
-      column(second, "Compared", after, (item, place) => rankMark(before.items, item, place))),
-  ];
+  const served = column(first, "Served", before, (item) => goneMark(after.items, item));
+  const compared = column(second, "Compared", after, (item, place) => rankMark(before.items, item, place));
+  const share = el("span", { role: "status" }, el("b", {}, `${both} of ${k}`), ` in both lists, overlap@${k} = ${(both / k).toFixed(2)}`);
+  // On a phone the lists lie one below the other.
+  const jump = narrow() ? button("To the compared list", () => compared.scrollIntoView()) : null;
+  return [heading(before), el("p", { class: "overlap" }, share, jump), el("div", { class: "sides" }, served, compared)];
 }
 
 async function welcome(signal) {
