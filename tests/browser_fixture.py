@@ -1,10 +1,12 @@
-"""A headless Chromium that opens the explorer page, and minds what it complains of."""
+"""A headless Chromium that opens the explorer page and minds what it complains of, and how tests read that page."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -42,3 +44,39 @@ def new_page(browser: Any, url: str, viewport: dict[str, int] | None = None, ref
     unexpected = [text for text in complaints if not (refused and f"status of {refused}" in text)]
     assert not unexpected, unexpected
     assert {each for each in asked if not each.startswith(url)} == set()
+
+
+def titles(place: Any) -> list[str]:
+    return place.locator(".items .title").all_inner_texts()
+
+
+def retrieved(page: Any) -> Any:
+    return page.get_by_role("list", name="Retrieved items")
+
+
+def wait_for(page: Any, true: Callable[[], bool]) -> None:
+    for _ in range(100):
+        if true():
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"never came true; the page shows: {page.locator('main').inner_text()[:2000]}")
+
+
+def answer(url: str, **body: Any) -> list[str]:
+    """The titles that the API retrieves."""
+    items = httpx.post(f"{url}/v1/recommend", json={"k": 20, **body}).json()["items"]
+    return [item["title"] or item["item_id"] for item in items]
+
+
+def search(page: Any, label: str, text: str, option: str) -> None:
+    page.get_by_role("combobox", name=label).fill(text)
+    options(page).filter(has_text=option).first.click()
+
+
+def options(page: Any) -> Any:
+    """The suggestions of the search field that has the focus, once they are those of its text."""
+    return page.locator('[role="listbox"]:visible:not([aria-busy]) [role="option"]')
+
+
+def query(page: Any) -> dict[str, list[str]]:
+    return parse_qs(urlsplit(page.url).query)

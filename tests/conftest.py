@@ -6,6 +6,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -92,6 +93,34 @@ def server_url(bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
     with running_server(bundle_path, tmp_path_factory.mktemp("server") / "log", max_k=200) as (url, _):
         yield url
+
+
+@pytest.fixture(scope="session")
+def explorer_url(bundle_path: Path, other_bundle_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A running server that compares the bundle with the other one."""
+    from serving_fixture import running_server
+
+    log = tmp_path_factory.mktemp("explorer") / "log"
+    with running_server(bundle_path, log, compare=str(other_bundle_path)) as (url, _):
+        yield url
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A headless Chromium."""
+    from browser_fixture import running_browser
+
+    with running_browser() as running:
+        yield running
+
+
+@pytest.fixture
+def page(browser: Any, explorer_url: str) -> Iterator[Any]:
+    """An empty page of that browser, for that server."""
+    from browser_fixture import new_page
+
+    with new_page(browser, explorer_url) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

@@ -19,14 +19,18 @@ export class ApiError extends Error {
 export async function get(path, params = {}, signal = undefined) {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(params)) {
-    for (const each of Array.isArray(value) ? value : [value]) if (each !== undefined && each !== "") query.append(name, each);
+    for (const each of Array.isArray(value) ? value : [value])
+      if (each !== undefined && each !== "") query.append(name, each);
   }
   return send(`/v1/${path}${query.size ? `?${query}` : ""}`, { signal });
 }
 
 export function post(path, body, signal = undefined) {
   return send(`/v1/${path}`, {
-    method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" }, signal,
+    method: "POST",
+    body: JSON.stringify(body),
+    headers: { "Content-Type": "application/json" },
+    signal,
   });
 }
 

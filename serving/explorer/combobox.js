@@ -8,18 +8,32 @@ const PAUSE = 120;
 export function combobox({ label, placeholder, search, show, pick, keepText = () => "" }) {
   const id = uniqueId("search");
   const input = el("input", {
-    id, type: "search", role: "combobox", placeholder, autocomplete: "off", spellcheck: false,
-    "aria-expanded": "false", "aria-controls": `${id}-list`, "aria-autocomplete": "list",
+    id,
+    type: "search",
+    role: "combobox",
+    placeholder,
+    autocomplete: "off",
+    spellcheck: false,
+    "aria-expanded": "false",
+    "aria-controls": `${id}-list`,
+    "aria-autocomplete": "list",
   });
   const list = el("ul", { id: `${id}-list`, role: "listbox", "aria-label": label, hidden: true, class: "options" });
   const status = el("p", { class: "options-status", role: "status", hidden: true });
   const box = { input, list, status, show, keepText, options: [], active: -1, call: null, timer: 0, search, pick };
   input.addEventListener("input", () => ask(box, PAUSE));
   input.addEventListener("focus", () => ask(box, 0));
-  input.addEventListener("click", () => { if (list.hidden) ask(box, 0); });
+  input.addEventListener("click", () => {
+    if (list.hidden) ask(box, 0);
+  });
   input.addEventListener("blur", () => close(box));
   input.addEventListener("keydown", (event) => onKey(box, event));
-  return el("div", { class: "combobox" }, el("label", { htmlFor: id }, label), el("div", { class: "anchor" }, input, list, status));
+  return el(
+    "div",
+    { class: "combobox" },
+    el("label", { htmlFor: id }, label),
+    el("div", { class: "anchor" }, input, list, status),
+  );
 }
 
 function ask(box, pause) {
@@ -47,11 +61,24 @@ function fill(box, options) {
   box.options = options;
   box.list.removeAttribute("aria-busy");
   if (box.chosen && options.length) return choose(box, 0);
-  box.list.replaceChildren(...options.map((option, place) => el("li", {
-    id: `${box.list.id}-${place}`, role: "option", "aria-selected": "false",
-    // Not on click, which comes after the field has lost the focus.
-    onmousedown: (event) => { event.preventDefault(); choose(box, place); },
-  }, ...box.show(option))));
+  box.list.replaceChildren(
+    ...options.map((option, place) =>
+      el(
+        "li",
+        {
+          id: `${box.list.id}-${place}`,
+          role: "option",
+          "aria-selected": "false",
+          // Not on click, which comes after the field has lost the focus.
+          onmousedown: (event) => {
+            event.preventDefault();
+            choose(box, place);
+          },
+        },
+        ...box.show(option),
+      ),
+    ),
+  );
   box.active = -1;
   box.list.hidden = !options.length;
   box.input.setAttribute("aria-expanded", String(options.length > 0));
@@ -79,7 +106,10 @@ function onKey(box, event) {
     if (box.list.hasAttribute("aria-busy")) box.chosen = true;
     else if (open) choose(box, Math.max(0, box.active));
   } else if (event.key === "Escape") {
-    if (open || !box.status.hidden) { event.preventDefault(); close(box); }
+    if (open || !box.status.hidden) {
+      event.preventDefault();
+      close(box);
+    }
   }
 }
 

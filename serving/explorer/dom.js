@@ -19,7 +19,12 @@ export function button(label, onclick, props = {}) {
 
 // A message in the place of content: what is being waited for, what is missing, what went wrong.
 export function notice(text, kind = "empty", ...more) {
-  return el("div", { class: `notice ${kind}`, role: kind === "error" ? "alert" : "status" }, el("p", {}, text), ...more);
+  return el(
+    "div",
+    { class: `notice ${kind}`, role: kind === "error" ? "alert" : "status" },
+    el("p", {}, text),
+    ...more,
+  );
 }
 
 export function plural(count, noun) {

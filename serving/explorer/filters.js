@@ -15,8 +15,12 @@ export function filterForm(bundle) {
   const told = el("ul", { class: "conditions", "aria-label": "Conditions" });
   const value = el("div");
   const id = uniqueId("field");
-  const select = el("select", { id, onchange: () => chooseField(select.value) },
-    el("option", { value: "" }, "Choose a field …"), ...bundle.item_fields.map((name) => el("option", { value: name }, name)));
+  const select = el(
+    "select",
+    { id, onchange: () => chooseField(select.value) },
+    el("option", { value: "" }, "Choose a field …"),
+    ...bundle.item_fields.map((name) => el("option", { value: name }, name)),
+  );
   let fields = null;
 
   async function chooseField(name) {
@@ -30,9 +34,16 @@ export function filterForm(bundle) {
     }
   }
 
-  const element = el("fieldset", {}, el("legend", {}, "Filter"), told,
-    bundle.item_fields.length ? el("div", { class: "row" }, el("label", { htmlFor: id, class: "unseen" }, "Field"), select)
-      : el("p", { class: "faint" }, "The items have no fields."), value);
+  const element = el(
+    "fieldset",
+    {},
+    el("legend", {}, "Filter"),
+    told,
+    bundle.item_fields.length
+      ? el("div", { class: "row" }, el("label", { htmlFor: id, class: "unseen" }, "Field"), select)
+      : el("p", { class: "faint" }, "The items have no fields."),
+    value,
+  );
   return { element, update: (state) => told.replaceChildren(...state.filter.map(conditionLine)) };
 }
 
@@ -45,12 +56,18 @@ function valueSearch(name, summary) {
     const wanted = text.trim().toLowerCase();
     const listed = summary.values.filter(({ value }) => value.toLowerCase().includes(wanted)).slice(0, 30);
     // Of a field with very many values only the frequent ones are listed; any other can be typed.
-    const typed = wanted && summary.distinct > summary.values.length && !listed.some(({ value }) => value === text.trim());
+    const typed =
+      wanted && summary.distinct > summary.values.length && !listed.some(({ value }) => value === text.trim());
     return typed ? [...listed, { value: text.trim(), items: null }] : listed;
   };
   return combobox({
-    label: `Values of ${name}`, placeholder: "Type or choose a value …", search,
-    show: ({ value, items }) => [value, el("span", { class: "aside" }, items === null ? "as typed" : items.toLocaleString("en"))],
+    label: `Values of ${name}`,
+    placeholder: "Type or choose a value …",
+    search,
+    show: ({ value, items }) => [
+      value,
+      el("span", { class: "aside" }, items === null ? "as typed" : items.toLocaleString("en")),
+    ],
     pick: ({ value }) => addValue(name, value),
   });
 }
@@ -64,28 +81,52 @@ function addValue(name, value) {
 }
 
 function rangeInput(name, { low, high }) {
-  const [from, to] = ["From", "To"].map((label, place) => el("input", {
-    type: "number", step: "any", "aria-label": `${label}, ${name}`, placeholder: `${label.toLowerCase()} ${(place ? high : low) ?? ""}`,
-  }));
+  const [from, to] = ["From", "To"].map((label, place) =>
+    el("input", {
+      type: "number",
+      step: "any",
+      "aria-label": `${label}, ${name}`,
+      placeholder: `${label.toLowerCase()} ${(place ? high : low) ?? ""}`,
+    }),
+  );
   const add = () => {
     const bounds = { ...(from.value && { gte: Number(from.value) }), ...(to.value && { lte: Number(to.value) }) };
     if (Object.keys(bounds).length) go({ filter: [...read().filter, { field: name, ...bounds }] });
   };
-  return el("form", { class: "row", onsubmit: (event) => { event.preventDefault(); add(); } }, from, to,
-    el("button", { type: "submit" }, "Add"));
+  return el(
+    "form",
+    {
+      class: "row",
+      onsubmit: (event) => {
+        event.preventDefault();
+        add();
+      },
+    },
+    from,
+    to,
+    el("button", { type: "submit" }, "Add"),
+  );
 }
 
 function conditionLine(condition, place) {
   const change = (next) => go({ filter: next ? read().filter.with(place, next) : read().filter.toSpliced(place, 1) });
-  const not = button(condition.not ? "is not" : "is", () => change({ ...condition, not: !condition.not }),
-    { class: "quiet", "aria-label": `${condition.field} ${condition.not ? "is not" : "is"}: change`, "aria-pressed": String(Boolean(condition.not)) });
+  const not = button(condition.not ? "is not" : "is", () => change({ ...condition, not: !condition.not }), {
+    class: "quiet",
+    "aria-label": `${condition.field} ${condition.not ? "is not" : "is"}: change`,
+    "aria-pressed": String(Boolean(condition.not)),
+  });
   const values = condition.in ?? [rangeText(condition)];
   const without = (value) => {
     const rest = (condition.in ?? []).filter((other) => other !== value);
     change(rest.length ? { ...condition, in: rest } : null);
   };
-  return el("li", {}, el("b", {}, condition.field), not,
-    ...values.map((value) => removable(String(value), () => without(value), `Remove ${condition.field} ${value}`)));
+  return el(
+    "li",
+    {},
+    el("b", {}, condition.field),
+    not,
+    ...values.map((value) => removable(String(value), () => without(value), `Remove ${condition.field} ${value}`)),
+  );
 }
 
 function rangeText({ gte, lte }) {

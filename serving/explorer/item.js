@@ -8,15 +8,25 @@ import { address, follow, go, read } from "./state.js";
 
 const KINDS = {
   embedding: { name: "By embedding", about: "cosine of the model's vectors", score: (value) => value.toFixed(3) },
-  session: { name: "By session", about: "sessions that hold both", score: (value) => String(Math.round(value * 100) / 100) },
+  session: {
+    name: "By session",
+    about: "sessions that hold both",
+    score: (value) => String(Math.round(value * 100) / 100),
+  },
   title: { name: "By title", about: "cosine of the titles' embeddings", score: (value) => value.toFixed(3) },
 };
-const K = 15, K_NARROW = 8;
+const K = 15,
+  K_NARROW = 8;
 
 export function itemView(content, bundle) {
-  const card = el("section", { "aria-label": "Item" }), near = el("div", { class: "near" });
+  const card = el("section", { "aria-label": "Item" }),
+    near = el("div", { class: "near" });
   content.className = "item";
-  content.replaceChildren(itemSearch("Look up an item", (item) => go({ item: item.item_id })), card, near);
+  content.replaceChildren(
+    itemSearch("Look up an item", (item) => go({ item: item.item_id })),
+    card,
+    near,
+  );
   let call = null;
   return {
     leave: () => call?.abort(),
@@ -32,8 +42,15 @@ export function itemView(content, bundle) {
 
 async function popular(signal) {
   const { items } = await get("items", { limit: 12 }, signal).catch(() => ({ items: [] }));
-  return notice("Look up an item by its title or id. These are popular:", "welcome",
-    el("div", { class: "chips" }, ...items.map((item) => button(item.title ?? item.item_id, () => go({ item: item.item_id })))));
+  return notice(
+    "Look up an item by its title or id. These are popular:",
+    "welcome",
+    el(
+      "div",
+      { class: "chips" },
+      ...items.map((item) => button(item.title ?? item.item_id, () => go({ item: item.item_id }))),
+    ),
+  );
 }
 
 async function showItem(state, bundle, card, near, signal) {
@@ -54,13 +71,32 @@ function itemCard(item, bundle) {
   const onMap = { view: "map", item: item.item_id };
   const add = () => go({ view: "recommend", history: [...read().history, item.item_id] });
   const compare = () => go({ compare: read().compare ? "" : "1" });
-  return el("div", { class: "card" },
-    el("h2", {}, item.title ?? item.item_id), el("p", { class: "id" }, item.item_id),
+  return el(
+    "div",
+    { class: "card" },
+    el("h2", {}, item.title ?? item.item_id),
+    el("p", { class: "id" }, item.item_id),
     fieldTable(item.fields),
-    el("p", { class: "faint" }, plural(item.train_events, "train event"), item.indexed ? "" : " · not indexed: it cannot be retrieved"),
-    el("div", { class: "actions" }, button("Add to the history", add, { class: "primary" }),
-      bundle.map_items ? el("a", { class: "button", href: address(onMap), onclick: (event) => follow(event, onMap) }, "Show on the map") : null,
-      bundle.compare ? button("Compare", compare, { "aria-pressed": String(Boolean(read().compare)) }) : null));
+    el(
+      "p",
+      { class: "faint" },
+      plural(item.train_events, "train event"),
+      item.indexed ? "" : " · not indexed: it cannot be retrieved",
+    ),
+    el(
+      "div",
+      { class: "actions" },
+      button("Add to the history", add, { class: "primary" }),
+      bundle.map_items
+        ? el(
+            "a",
+            { class: "button", href: address(onMap), onclick: (event) => follow(event, onMap) },
+            "Show on the map",
+          )
+        : null,
+      bundle.compare ? button("Compare", compare, { "aria-pressed": String(Boolean(read().compare)) }) : null,
+    ),
+  );
 }
 
 function neighbours(state, bundle, kind, which, signal) {
@@ -75,14 +111,24 @@ function neighbours(state, bundle, kind, which, signal) {
   }
   fill(state, bundle, kind, which, signal)
     .then((list) => body.replaceChildren(list))
-    .catch((error) => { if (error.name !== "AbortError") body.replaceChildren(notice(error.message, "error")); });
+    .catch((error) => {
+      if (error.name !== "AbortError") body.replaceChildren(notice(error.message, "error"));
+    });
   return section;
 }
 
 async function fill(state, bundle, kind, which, signal) {
-  const ask = (of) => get(`items/${encode(state.item)}/similar`, {
-    kind, k: Math.min(narrow() ? K_NARROW : K, bundle.max_k), bundle: of, field: shownFields(bundle).slice(0, 2),
-  }, signal);
+  const ask = (of) =>
+    get(
+      `items/${encode(state.item)}/similar`,
+      {
+        kind,
+        k: Math.min(narrow() ? K_NARROW : K, bundle.max_k),
+        bundle: of,
+        field: shownFields(bundle).slice(0, 2),
+      },
+      signal,
+    );
   const { items } = await ask(which);
   const first = which === "compare" ? (await ask("served")).items : null;
   if (!items.length) return notice("It has none.");

@@ -6,18 +6,33 @@ let asked = null;
 
 // One dialog, however many calls wait for it.
 export function askForKey(problem) {
-  asked ??= new Promise((resolve) => open(problem, resolve)).finally(() => { asked = null; });
+  asked ??= new Promise((resolve) => open(problem, resolve)).finally(() => {
+    asked = null;
+  });
   return asked;
 }
 
 function open(problem, resolve) {
   const input = el("input", { type: "password", id: "api-key", required: true, autocomplete: "off" });
-  const dialog = el("dialog", { "aria-labelledby": "key-title" },
-    el("form", { method: "dialog", onsubmit: (event) => { event.preventDefault(); done(); } },
+  const dialog = el(
+    "dialog",
+    { "aria-labelledby": "key-title" },
+    el(
+      "form",
+      {
+        method: "dialog",
+        onsubmit: (event) => {
+          event.preventDefault();
+          done();
+        },
+      },
       el("h2", { id: "key-title" }, "API key"),
       el("p", {}, problem || "This server answers only those who have a key."),
-      el("label", { htmlFor: "api-key" }, "Key"), input,
-      el("button", { type: "submit", class: "primary" }, "Continue")));
+      el("label", { htmlFor: "api-key" }, "Key"),
+      input,
+      el("button", { type: "submit", class: "primary" }, "Continue"),
+    ),
+  );
   function done() {
     if (!input.value.trim()) return;
     dialog.close();

@@ -6,7 +6,8 @@ import { el, plural } from "./dom.js";
 
 export function userSearch(pick) {
   return combobox({
-    label: "Look up a user", placeholder: "User id …",
+    label: "Look up a user",
+    placeholder: "User id …",
     search: async (q, signal) => (await get("users", { q, limit: 10 }, signal)).users,
     show: (user) => [user.user_id, el("span", { class: "aside" }, plural(user.history_length, "item"))],
     pick: (user) => pick(user.user_id),
@@ -15,7 +16,8 @@ export function userSearch(pick) {
 
 export function itemSearch(label, pick) {
   return combobox({
-    label, placeholder: "Title or id …",
+    label,
+    placeholder: "Title or id …",
     search: async (q, signal) => (await get("items", { q, limit: 12 }, signal)).items,
     show: (item) => [item.title ?? item.item_id, el("span", { class: "aside" }, item.item_id)],
     pick,
@@ -26,6 +28,13 @@ const titles = new Map();
 
 // The title of an item of which the address tells the id only.
 export async function titleOf(id) {
-  if (!titles.has(id)) titles.set(id, get(`items/${encodeURIComponent(id)}`).then((item) => item.title ?? id, () => id));
+  if (!titles.has(id))
+    titles.set(
+      id,
+      get(`items/${encodeURIComponent(id)}`).then(
+        (item) => item.title ?? id,
+        () => id,
+      ),
+    );
   return titles.get(id);
 }

@@ -17,9 +17,19 @@ const content = document.getElementById("content");
 let shown = null;
 
 function tabs(state) {
-  document.getElementById("views").replaceChildren(...Object.entries(VIEWS).map(([view, { name }]) => el("a", {
-    href: address({ view }), "aria-current": view === state.view ? "page" : null, onclick: (event) => follow(event, { view }),
-  }, name)));
+  document.getElementById("views").replaceChildren(
+    ...Object.entries(VIEWS).map(([view, { name }]) =>
+      el(
+        "a",
+        {
+          href: address({ view }),
+          "aria-current": view === state.view ? "page" : null,
+          onclick: (event) => follow(event, { view }),
+        },
+        name,
+      ),
+    ),
+  );
 }
 
 function about(bundle) {

@@ -8,17 +8,28 @@ import { itemSearch } from "./look_up.js";
 import { Plot } from "./plot.js";
 import { go, read } from "./state.js";
 
-const HELP = "Drag or use the arrow keys to pan, the wheel or + and − to zoom, 0 to see all. Click a point to open its item.";
+const HELP =
+  "Drag or use the arrow keys to pan, the wheel or + and − to zoom, 0 to see all. Click a point to open its item.";
 
 export function mapView(content, bundle) {
   const id = uniqueId("colour");
-  const select = el("select", { id, onchange: () => go({ field: select.value }) },
-    ...bundle.item_fields.map((name) => el("option", { value: name }, name)), el("option", { value: "-" }, "nothing"));
+  const select = el(
+    "select",
+    { id, onchange: () => go({ field: select.value }) },
+    ...bundle.item_fields.map((name) => el("option", { value: name }, name)),
+    el("option", { value: "-" }, "nothing"),
+  );
   const stage = el("div", { class: "stage" });
   content.className = "map";
-  content.replaceChildren(el("div", { class: "tools" },
-    el("div", {}, el("label", { htmlFor: id }, "Colour by"), select),
-    itemSearch("Find an item on the map", (item) => go({ item: item.item_id }))), stage);
+  content.replaceChildren(
+    el(
+      "div",
+      { class: "tools" },
+      el("div", {}, el("label", { htmlFor: id }, "Colour by"), select),
+      itemSearch("Find an item on the map", (item) => go({ item: item.item_id })),
+    ),
+    stage,
+  );
   const view = { bundle, select, stage, plot: null, field: null, data: null };
   return { update: (state) => update(view, state), leave: () => view.plot?.leave() };
 }
@@ -50,10 +61,15 @@ let chosen = null;
 
 // The field with the fewest values says most in few colours.
 async function firstField(bundle) {
-  chosen ??= get("fields").then(({ fields }) => {
-    const few = Object.entries(fields).filter(([, { distinct }]) => distinct > 1).sort((a, b) => a[1].distinct - b[1].distinct);
-    return few[0]?.[0] ?? bundle.item_fields[0] ?? "-";
-  }, () => bundle.item_fields[0] ?? "-");
+  chosen ??= get("fields").then(
+    ({ fields }) => {
+      const few = Object.entries(fields)
+        .filter(([, { distinct }]) => distinct > 1)
+        .sort((a, b) => a[1].distinct - b[1].distinct);
+      return few[0]?.[0] ?? bundle.item_fields[0] ?? "-";
+    },
+    () => bundle.item_fields[0] ?? "-",
+  );
   return chosen;
 }
 
@@ -74,16 +90,36 @@ function draw(view, data) {
 function setStage(view, data) {
   const tip = el("div", { class: "tip", hidden: true, "aria-hidden": "true" });
   const help = uniqueId("help");
-  const canvas = el("canvas", { tabIndex: 0, role: "application", "aria-describedby": help,
-    "aria-label": `Map of ${data.item_id.length} items` });
+  const canvas = el("canvas", {
+    tabIndex: 0,
+    role: "application",
+    "aria-describedby": help,
+    "aria-label": `Map of ${data.item_id.length} items`,
+  });
   view.told = el("p", { class: "told", role: "status" });
   view.legend = el("ul", { class: "legend", "aria-label": "Colours" });
-  const zoom = el("div", { class: "zoom" },
-    button("+", () => view.plot.zoomAt(1.5), { "aria-label": "Zoom in" }), button("−", () => view.plot.zoomAt(1 / 1.5), { "aria-label": "Zoom out" }),
-    button("⤢", () => view.plot.reset(), { "aria-label": "See all" }));
-  view.stage.replaceChildren(el("div", { class: "canvas" }, canvas, tip, zoom), view.legend, view.told,
-    el("p", { class: "faint", id: help }, HELP, ` ${data.method}: near points have near vectors; distances between far groups mean nothing.`));
-  view.plot = new Plot(canvas, data.x, data.y, { hover: (i, at) => hover(view, tip, canvas, i, at), pick: (i, how) => pick(view, i, how) });
+  const zoom = el(
+    "div",
+    { class: "zoom" },
+    button("+", () => view.plot.zoomAt(1.5), { "aria-label": "Zoom in" }),
+    button("−", () => view.plot.zoomAt(1 / 1.5), { "aria-label": "Zoom out" }),
+    button("⤢", () => view.plot.reset(), { "aria-label": "See all" }),
+  );
+  view.stage.replaceChildren(
+    el("div", { class: "canvas" }, canvas, tip, zoom),
+    view.legend,
+    view.told,
+    el(
+      "p",
+      { class: "faint", id: help },
+      HELP,
+      ` ${data.method}: near points have near vectors; distances between far groups mean nothing.`,
+    ),
+  );
+  view.plot = new Plot(canvas, data.x, data.y, {
+    hover: (i, at) => hover(view, tip, canvas, i, at),
+    pick: (i, how) => pick(view, i, how),
+  });
 }
 
 const titleAt = ({ data }, i) => data.title[i] ?? data.item_id[i];
@@ -93,7 +129,10 @@ function hover(view, tip, canvas, i, at) {
   canvas.classList.toggle("over", i >= 0);
   if (i < 0) return;
   const value = view.data.value?.[i];
-  tip.replaceChildren(el("b", {}, titleAt(view, i)), value === null || value === undefined ? "" : ` ${[value].flat().join(", ")}`);
+  tip.replaceChildren(
+    el("b", {}, titleAt(view, i)),
+    value === null || value === undefined ? "" : ` ${[value].flat().join(", ")}`,
+  );
   const left = Math.min(at[0] + 14, canvas.clientWidth - tip.offsetWidth - 4);
   tip.style.transform = `translate(${Math.max(0, left)}px, ${Math.max(0, at[1] - tip.offsetHeight - 10)}px)`;
 }
@@ -114,11 +153,22 @@ function focusItem(view, item) {
 function legendLine(view, group) {
   const swatch = el("span", { class: "swatch", "aria-hidden": "true" });
   swatch.style.background = group.colour;
-  const line = el("button", { type: "button", "aria-pressed": "false", onclick: () => {
-    const only = view.plot.dim === group.name ? null : group.name;
-    view.plot.dim = only;
-    for (const other of view.legend.querySelectorAll("button")) other.setAttribute("aria-pressed", String(other === line && only !== null));
-    view.plot.draw();
-  } }, swatch, group.name, el("span", { class: "aside" }, group.points.length.toLocaleString("en")));
+  const line = el(
+    "button",
+    {
+      type: "button",
+      "aria-pressed": "false",
+      onclick: () => {
+        const only = view.plot.dim === group.name ? null : group.name;
+        view.plot.dim = only;
+        for (const other of view.legend.querySelectorAll("button"))
+          other.setAttribute("aria-pressed", String(other === line && only !== null));
+        view.plot.draw();
+      },
+    },
+    swatch,
+    group.name,
+    el("span", { class: "aside" }, group.points.length.toLocaleString("en")),
+  );
   return el("li", {}, line);
 }

@@ -1,11 +1,29 @@
 // Points on a canvas that is panned, zoomed and pointed at.
 
-const RADIUS = 2.6, REACH = 14, MAX_ZOOM = 60, STEP = 1.3, PAN = 40, MARGIN = 16, MAX_STRETCH = 1.7;
+const RADIUS = 2.6,
+  REACH = 14,
+  MAX_ZOOM = 60,
+  STEP = 1.3,
+  PAN = 40,
+  MARGIN = 16,
+  MAX_STRETCH = 1.7;
 
 // on.hover, on.pick: called with the place of a point, or -1; how: "mouse", "touch", "key".
 export class Plot {
   constructor(canvas, x, y, on) {
-    Object.assign(this, { canvas, x, y, on, groups: [], zoom: 1, at: [0, 0], marked: -1, dim: null, pointers: new Map(), moved: 0 });
+    Object.assign(this, {
+      canvas,
+      x,
+      y,
+      on,
+      groups: [],
+      zoom: 1,
+      at: [0, 0],
+      marked: -1,
+      dim: null,
+      pointers: new Map(),
+      moved: 0,
+    });
     this.observer = new ResizeObserver(() => this.draw());
     this.observer.observe(canvas);
     canvas.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
@@ -26,13 +44,15 @@ export class Plot {
 
   // Pixels of a unit, across and up: the map fills the canvas, as long as it is not stretched much.
   get scale() {
-    const [width, height] = this.size, short = Math.min(width, height) * MAX_STRETCH;
+    const [width, height] = this.size,
+      short = Math.min(width, height) * MAX_STRETCH;
     return [Math.min(width, short), Math.min(height, short)].map((side) => (side / 2 - MARGIN) * this.zoom);
   }
 
   // Where a point is drawn.
   place(i) {
-    const [width, height] = this.size, [across, up] = this.scale;
+    const [width, height] = this.size,
+      [across, up] = this.scale;
     return [width / 2 + (this.x[i] - this.at[0]) * across, height / 2 - (this.y[i] - this.at[1]) * up];
   }
 
@@ -51,7 +71,9 @@ export class Plot {
   }
 
   draw() {
-    const [width, height] = this.size, ratio = devicePixelRatio, context = this.canvas.getContext("2d");
+    const [width, height] = this.size,
+      ratio = devicePixelRatio,
+      context = this.canvas.getContext("2d");
     if (!width) return;
     this.canvas.width = width * ratio;
     this.canvas.height = height * ratio;
@@ -82,11 +104,13 @@ export class Plot {
   }
 
   nearest(x, y) {
-    let best = -1, least = REACH ** 2;
+    let best = -1,
+      least = REACH ** 2;
     for (const group of this.groups) {
       if (this.dim && this.dim !== group.name) continue;
       for (const i of group.points) {
-        const [px, py] = this.place(i), distance = (px - x) ** 2 + (py - y) ** 2;
+        const [px, py] = this.place(i),
+          distance = (px - x) ** 2 + (py - y) ** 2;
         if (distance < least) [best, least] = [i, distance];
       }
     }
@@ -94,9 +118,11 @@ export class Plot {
   }
 
   zoomAt(factor, x = this.size[0] / 2, y = this.size[1] / 2) {
-    const zoom = Math.max(0.5, Math.min(MAX_ZOOM, this.zoom * factor)), before = this.scale;
+    const zoom = Math.max(0.5, Math.min(MAX_ZOOM, this.zoom * factor)),
+      before = this.scale;
     this.zoom = zoom;
-    const [width, height] = this.size, [across, up] = this.scale.map((after, side) => 1 / before[side] - 1 / after);
+    const [width, height] = this.size,
+      [across, up] = this.scale.map((after, side) => 1 / before[side] - 1 / after);
     this.at = [this.at[0] + (x - width / 2) * across, this.at[1] - (y - height / 2) * up];
     this.draw();
   }
@@ -114,7 +140,11 @@ export class Plot {
 
   wheel(event) {
     event.preventDefault();
-    this.zoomAt(STEP ** (-Math.sign(event.deltaY) * Math.min(1, Math.abs(event.deltaY) / 60)), event.offsetX, event.offsetY);
+    this.zoomAt(
+      STEP ** (-Math.sign(event.deltaY) * Math.min(1, Math.abs(event.deltaY) / 60)),
+      event.offsetX,
+      event.offsetY,
+    );
   }
 
   down(event) {
@@ -124,7 +154,8 @@ export class Plot {
   }
 
   move(event) {
-    const here = [event.offsetX, event.offsetY], before = this.pointers.get(event.pointerId);
+    const here = [event.offsetX, event.offsetY],
+      before = this.pointers.get(event.pointerId);
     if (!before) return this.on.hover(this.nearest(...here), here);
     const others = [...this.pointers].filter(([id]) => id !== event.pointerId);
     if (others.length) this.pinch(before, here, others[0][1]);
@@ -146,8 +177,14 @@ export class Plot {
 
   key(event) {
     const keys = {
-      ArrowLeft: () => this.pan(PAN, 0), ArrowRight: () => this.pan(-PAN, 0), ArrowUp: () => this.pan(0, PAN), ArrowDown: () => this.pan(0, -PAN),
-      "+": () => this.zoomAt(STEP), "=": () => this.zoomAt(STEP), "-": () => this.zoomAt(1 / STEP), 0: () => this.reset(),
+      ArrowLeft: () => this.pan(PAN, 0),
+      ArrowRight: () => this.pan(-PAN, 0),
+      ArrowUp: () => this.pan(0, PAN),
+      ArrowDown: () => this.pan(0, -PAN),
+      "+": () => this.zoomAt(STEP),
+      "=": () => this.zoomAt(STEP),
+      "-": () => this.zoomAt(1 / STEP),
+      0: () => this.reset(),
       Enter: () => this.on.pick(this.marked, "key"),
     };
     if (!(event.key in keys) || event.ctrlKey || event.metaKey || event.altKey) return;

@@ -7,16 +7,26 @@ import { fieldTable, itemLink } from "./list.js";
 import { itemSearch, titleOf, userSearch } from "./look_up.js";
 import { go, read } from "./state.js";
 
-const RECENT = 200, AT_FIRST = 5, AT_FIRST_NARROW = 2;
+const RECENT = 200,
+  AT_FIRST = 5,
+  AT_FIRST_NARROW = 2;
 
 export function queryPanel(bundle) {
-  const who = el("div", { class: "who" }), composed = chosenItems("history", "Added to the history");
-  const excluded = chosenItems("exclude", "Excluded items"), filter = filterForm(bundle), options = optionsForm(bundle);
-  const element = el("section", { class: "panel", "aria-label": "Query" },
-    userSearch((user) => go({ user, cold: "" })), who,
-    itemSearch("Add to the history", (item) => go({ history: [...read().history, item.item_id] })), composed.element,
+  const who = el("div", { class: "who" }),
+    composed = chosenItems("history", "Added to the history");
+  const excluded = chosenItems("exclude", "Excluded items"),
+    filter = filterForm(bundle),
+    options = optionsForm(bundle);
+  const element = el(
+    "section",
+    { class: "panel", "aria-label": "Query" },
+    userSearch((user) => go({ user, cold: "" })),
+    who,
+    itemSearch("Add to the history", (item) => go({ history: [...read().history, item.item_id] })),
+    composed.element,
     fold([filter.element, options.element, excluded.element]),
-    button("Start again", () => go({ user: "", cold: "", history: [], exclude: [], filter: [] }), { class: "quiet" }));
+    button("Start again", () => go({ user: "", cold: "", history: [], exclude: [], filter: [] }), { class: "quiet" }),
+  );
   let user = null;
   return {
     element,
@@ -30,21 +40,34 @@ export function queryPanel(bundle) {
 
 // On a phone what is asked for less often is folded away, so that what is retrieved is near.
 function fold(parts) {
-  return el("details", { class: "fold", open: !narrow() },
-    el("summary", {}, "Filter and options"), el("div", {}, ...parts));
+  return el(
+    "details",
+    { class: "fold", open: !narrow() },
+    el("summary", {}, "Filter and options"),
+    el("div", {}, ...parts),
+  );
 }
 
 async function showUser(who, name, state) {
   who.replaceChildren();
   if (!name) return;
   const clear = button("✕", () => go({ user: "", cold: "" }), { "aria-label": "Forget this user" });
-  if (!state.user) return who.append(el("div", { class: "card" }, el("div", { class: "row" }, el("b", {}, "Somebody new"), clear)));
+  if (!state.user)
+    return who.append(el("div", { class: "card" }, el("div", { class: "row" }, el("b", {}, "Somebody new"), clear)));
   try {
     const found = await get(`users/${encode(state.user)}`, { recent: RECENT });
     if (read().user === state.user) who.replaceChildren(userCard(found, clear));
   } catch (error) {
-    const card = el("div", { class: "card" }, el("div", { class: "row" }, el("b", {}, `User ${state.user}`), clear),
-      el("p", { class: "error", role: "alert" }, error.absent || error.status === 404 ? "Not in this bundle. Items added to the history count." : error.message));
+    const card = el(
+      "div",
+      { class: "card" },
+      el("div", { class: "row" }, el("b", {}, `User ${state.user}`), clear),
+      el(
+        "p",
+        { class: "error", role: "alert" },
+        error.absent || error.status === 404 ? "Not in this bundle. Items added to the history count." : error.message,
+      ),
+    );
     if (read().user === state.user) who.replaceChildren(card);
   }
   return undefined;
@@ -54,13 +77,28 @@ function userCard(user, clear) {
   const recent = user.recent.toReversed();
   const line = (item) => el("li", {}, itemLink(item));
   const shown = user.history_length > RECENT ? ` of ${user.history_length.toLocaleString("en")}` : "";
-  const first = narrow() ? AT_FIRST_NARROW : AT_FIRST, rest = recent.slice(first);
-  return el("div", { class: "card" },
+  const first = narrow() ? AT_FIRST_NARROW : AT_FIRST,
+    rest = recent.slice(first);
+  return el(
+    "div",
+    { class: "card" },
     el("div", { class: "row" }, el("b", {}, `User ${user.user_id}`), clear),
     fieldTable(user.fields),
-    el("p", { class: "faint" }, user.history_length ? `${plural(user.history_length, "item")}, the latest first` : "No history"),
+    el(
+      "p",
+      { class: "faint" },
+      user.history_length ? `${plural(user.history_length, "item")}, the latest first` : "No history",
+    ),
     el("ol", { class: "history", "aria-label": "History" }, ...recent.slice(0, first).map(line)),
-    rest.length ? el("details", {}, el("summary", {}, `${rest.length} more${shown}`), el("ol", { class: "history" }, ...rest.map(line))) : null);
+    rest.length
+      ? el(
+          "details",
+          {},
+          el("summary", {}, `${rest.length} more${shown}`),
+          el("ol", { class: "history" }, ...rest.map(line)),
+        )
+      : null,
+  );
 }
 
 // The items of one list in the address, each with a button that takes it out.
@@ -74,7 +112,15 @@ function chosenItems(name, label) {
       element.hidden = !state[name].length;
       const titles = await Promise.all(state[name].map(titleOf));
       if (read()[name].join("\n") !== state[name].join("\n")) return;
-      list.replaceChildren(...titles.map((title, place) => el("li", {}, removable(title, () => take(place), `Remove ${title}`))));
+      list.replaceChildren(
+        ...titles.map((title, place) =>
+          el(
+            "li",
+            {},
+            removable(title, () => take(place), `Remove ${title}`),
+          ),
+        ),
+      );
     },
   };
 }
@@ -82,14 +128,26 @@ function chosenItems(name, label) {
 function optionsForm(bundle) {
   const ids = ["k", "seen", "compare"].map(uniqueId);
   const counts = [10, 20, 50, 100, 500].filter((k) => k <= bundle.max_k);
-  const k = el("select", { id: ids[0], onchange: () => go({ k: k.value }) }, ...counts.map((each) => el("option", {}, String(each))));
+  const k = el(
+    "select",
+    { id: ids[0], onchange: () => go({ k: k.value }) },
+    ...counts.map((each) => el("option", {}, String(each))),
+  );
   const seen = el("input", { type: "checkbox", id: ids[1], onchange: () => go({ seen: seen.checked ? "out" : "in" }) });
-  const compare = el("input", { type: "checkbox", id: ids[2], onchange: () => go({ compare: compare.checked ? "1" : "" }) });
+  const compare = el("input", {
+    type: "checkbox",
+    id: ids[2],
+    onchange: () => go({ compare: compare.checked ? "1" : "" }),
+  });
   const line = (input, id, text) => el("div", { class: "row check" }, input, el("label", { htmlFor: id }, text));
-  const element = el("fieldset", {}, el("legend", {}, "Options"),
+  const element = el(
+    "fieldset",
+    {},
+    el("legend", {}, "Options"),
     el("div", { class: "row" }, el("label", { htmlFor: ids[0] }, "Items to retrieve"), k),
     line(seen, ids[1], "Leave out what they have seen"),
-    bundle.compare ? line(compare, ids[2], "Compare with the other bundle") : null);
+    bundle.compare ? line(compare, ids[2], "Compare with the other bundle") : null,
+  );
   return {
     element,
     update(state) {

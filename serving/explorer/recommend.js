@@ -39,12 +39,19 @@ async function answer(state, bundle, signal) {
     return [heading(found), list(found, "Retrieved items")];
   }
   const [[before, after], other] = await Promise.all([
-    Promise.all([ask("served"), ask("compare")]), get("bundle", { bundle: "compare" }, signal)]);
+    Promise.all([ask("served"), ask("compare")]),
+    get("bundle", { bundle: "compare" }, signal),
+  ]);
   return side(before, after, bundle, other);
 }
 
 export function request(state, bundle) {
-  const body = { k: Number(state.k), exclude_seen: state.seen === "out", exclude: state.exclude, fields: shownFields(bundle) };
+  const body = {
+    k: Number(state.k),
+    exclude_seen: state.seen === "out",
+    exclude: state.exclude,
+    fields: shownFields(bundle),
+  };
   if (state.user) body.user_id = state.user;
   if (state.history.length || state.cold) body.history = state.history;
   const filter = asFilter(state.filter);
@@ -55,8 +62,13 @@ function heading(found) {
   const parts = [`${plural(found.items.length, "item")} for a history of ${found.history_length}`];
   if (found.fresh) parts.push(`${found.fresh} of them fresh`);
   const ignored = Object.values(found.ignored).flat();
-  return el("div", { class: "heading" }, el("h2", {}, "Retrieved"), el("p", { role: "status" }, parts.join(", ")),
-    ignored.length ? el("p", { class: "warning" }, `Not in this bundle, and left out: ${ignored.join(", ")}`) : null);
+  return el(
+    "div",
+    { class: "heading" },
+    el("h2", {}, "Retrieved"),
+    el("p", { role: "status" }, parts.join(", ")),
+    ignored.length ? el("p", { class: "warning" }, `Not in this bundle, and left out: ${ignored.join(", ")}`) : null,
+  );
 }
 
 function list(found, label, mark) {
@@ -66,8 +78,14 @@ function list(found, label, mark) {
 function actions(item) {
   const name = item.title ?? item.item_id;
   return [
-    button("+", () => go({ history: [...read().history, item.item_id] }), { "aria-label": `Add ${name} to the history`, title: "Add to the history" }),
-    button("✕", () => go({ exclude: [...read().exclude, item.item_id] }), { "aria-label": `Exclude ${name}`, title: "Exclude" }),
+    button("+", () => go({ history: [...read().history, item.item_id] }), {
+      "aria-label": `Add ${name} to the history`,
+      title: "Add to the history",
+    }),
+    button("✕", () => go({ exclude: [...read().exclude, item.item_id] }), {
+      "aria-label": `Exclude ${name}`,
+      title: "Exclude",
+    }),
   ];
 }
 
@@ -75,22 +93,50 @@ function side(before, after, first, second) {
   const ids = new Set(before.items.map((item) => item.item_id));
   const both = after.items.filter((item) => ids.has(item.item_id)).length;
   const k = Math.max(before.items.length, after.items.length, 1);
-  const column = (bundle, name, found, mark) => el("section", { "aria-label": name },
-    el("h3", {}, name, el("span", { class: "faint" }, ` ${bundle.created.slice(0, 16).replace("T", " ")} · ${bundle.run.slice(4)}`)),
-    list(found, `${name}: retrieved items`, mark));
+  const column = (bundle, name, found, mark) =>
+    el(
+      "section",
+      { "aria-label": name },
+      el(
+        "h3",
+        {},
+        name,
+        el("span", { class: "faint" }, ` ${bundle.created.slice(0, 16).replace("T", " ")} · ${bundle.run.slice(4)}`),
+      ),
+      list(found, `${name}: retrieved items`, mark),
+    );
   const served = column(first, "Served", before, (item) => goneMark(after.items, item));
   const compared = column(second, "Compared", after, (item, place) => rankMark(before.items, item, place));
-  const share = el("span", { role: "status" }, el("b", {}, `${both} of ${k}`), ` in both lists, overlap@${k} = ${(both / k).toFixed(2)}`);
+  const share = el(
+    "span",
+    { role: "status" },
+    el("b", {}, `${both} of ${k}`),
+    ` in both lists, overlap@${k} = ${(both / k).toFixed(2)}`,
+  );
   // On a phone the lists lie one below the other.
   const jump = narrow() ? button("To the compared list", () => compared.scrollIntoView()) : null;
   return [heading(before), el("p", { class: "overlap" }, share, jump), el("div", { class: "sides" }, served, compared)];
 }
 
 async function welcome(signal) {
-  const [{ users }, { items }] = await Promise.all([get("users", { limit: 5 }, signal), get("items", { limit: 5 }, signal)]);
-  return notice("Look up a user, or add items to a history, and see what is retrieved.", "welcome",
-    el("div", { class: "chips" }, ...users.map(({ user_id }) => button(`User ${user_id}`, () => go({ user: user_id }))),
-      button("Somebody new", () => go({ cold: "1" }))),
+  const [{ users }, { items }] = await Promise.all([
+    get("users", { limit: 5 }, signal),
+    get("items", { limit: 5 }, signal),
+  ]);
+  return notice(
+    "Look up a user, or add items to a history, and see what is retrieved.",
+    "welcome",
+    el(
+      "div",
+      { class: "chips" },
+      ...users.map(({ user_id }) => button(`User ${user_id}`, () => go({ user: user_id }))),
+      button("Somebody new", () => go({ cold: "1" })),
+    ),
     el("p", { class: "then" }, "Or begin with somebody who liked one of these:"),
-    el("div", { class: "chips" }, ...items.map(({ item_id: id, title }) => button(title ?? id, () => go({ history: [id] })))));
+    el(
+      "div",
+      { class: "chips" },
+      ...items.map(({ item_id: id, title }) => button(title ?? id, () => go({ history: [id] }))),
+    ),
+  );
 }

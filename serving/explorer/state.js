@@ -2,8 +2,17 @@
 
 const LISTS = ["history", "exclude"];
 const DEFAULTS = {
-  view: "recommend", user: "", cold: "", history: [], exclude: [], filter: [], k: "20", seen: "out", compare: "",
-  item: "", field: "",
+  view: "recommend",
+  user: "",
+  cold: "",
+  history: [],
+  exclude: [],
+  filter: [],
+  k: "20",
+  seen: "out",
+  compare: "",
+  item: "",
+  field: "",
 };
 const listeners = [];
 
@@ -32,8 +41,9 @@ export function address(changes, state = read()) {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries({ ...state, ...changes })) {
     if (LISTS.includes(name)) value.forEach((each) => query.append(name, each));
-    else if (name === "filter") { if (value.length) query.set(name, JSON.stringify(value)); }
-    else if (value !== DEFAULTS[name]) query.set(name, value);
+    else if (name === "filter") {
+      if (value.length) query.set(name, JSON.stringify(value));
+    } else if (value !== DEFAULTS[name]) query.set(name, value);
   }
   return query.size ? `?${query}` : location.pathname;
 }
