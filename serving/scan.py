@@ -1,4 +1,4 @@
-"""Exact scoring by matrix products and selection by numpy: faster than FAISS's own scan, most of all for many at once."""
+"""Exact scoring by matrix products and selection by numpy: faster than FAISS's own scan, above all for many at once."""
 
 from collections.abc import Iterator
 
