@@ -7,8 +7,10 @@ import signal
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import orjson
 import uvicorn
@@ -17,10 +19,10 @@ from pipeline.config_serve import ServeConfig
 from pipeline.errors import TwoTowerError
 from pipeline.storage import locate
 from serving import api, openapi
-from serving.asgi import App
+from serving.dispatch import App
 from serving.docs_page import page
 from serving.events_store import EventsStore
-from serving.http_protocol import guarded
+from serving.http_protocol import HttpProtocol, Shared
 from serving.metrics import Metrics
 from serving.protection import Gate, read_keys
 from serving.reload import Reloader, one_arena
@@ -98,7 +100,7 @@ class _Server(uvicorn.Server):
         self._store: EventsStore | None = open_store(settings.events, path)
         self._reloader = Reloader(path, self._metrics)
         self._poll_seconds = settings.poll_seconds
-        operations = api.Api(settings, self._reloader, self._store, self._metrics, gate, self._alone)
+        operations = api.Api(settings, self._reloader, self._store, self._metrics, gate)
         routes = api.routes(operations, self._store is not None)
         document = openapi.document(routes, bool(keys))
         pages = {
@@ -106,10 +108,6 @@ class _Server(uvicorn.Server):
             "/docs": (b"text/html; charset=utf-8", page(document)),
         }
         super().__init__(_configuration(App(routes, pages, settings, self._metrics, gate), settings))
-
-    def _alone(self) -> bool:
-        """Whether the request being answered is the only one that has come in."""
-        return len(self.server_state.tasks) <= 1
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -133,9 +131,11 @@ class _Server(uvicorn.Server):
 
 
 def _configuration(app: App, settings: ServeConfig) -> uvicorn.Config:
+    """uvicorn keeps the sockets and ends in order; what it would do between a connection and `app` is ours."""
+    protocol: Any = partial(HttpProtocol, Shared(app, settings))
     return uvicorn.Config(
-        app,
-        http=guarded(settings.read_seconds),
+        app=_no_asgi,
+        http=protocol,
         ws="none",
         lifespan="off",
         interface="asgi3",
@@ -143,8 +143,11 @@ def _configuration(app: App, settings: ServeConfig) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=settings.shutdown_seconds,
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,
     )
+
+
+async def _no_asgi(scope: object, receive: object, send: object) -> None:
+    """uvicorn wants an ASGI application; HttpProtocol never calls it."""
