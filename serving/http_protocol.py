@@ -74,6 +74,7 @@ class HttpProtocol(asyncio.Protocol):
         self._current: Exchange | None = None
         self._url, self._headers, self._header_bytes = b"", dict[bytes, bytes](), 0
         self._clogged = self._paused = self._ending = False
+        self._owed = 0
 
     # ---- asyncio
 
@@ -92,10 +93,14 @@ class HttpProtocol(asyncio.Protocol):
             self._shared.asked_last = None
 
     def data_received(self, data: bytes) -> None:
+        if self._owed:
+            self._take_owed(data)
+            return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._ending = True  # the request is answered as if it had not asked for another protocol
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._owed:
+                self._take_owed(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._refuse(HeaderError("Invalid HTTP request received."))
         if self._reading is Reading.HEADER:
@@ -136,6 +141,10 @@ class HttpProtocol(asyncio.Protocol):
         self._app.begin(exchange)
         if exchange.content is None and self._headers.get(b"expect", b"").lower() == b"100-continue":
             self._transport.write(CONTINUE)
+        if self._parser.should_upgrade():
+            # Answered as if it had not asked for another protocol; but the parser is done, and leaves the body to us.
+            length = self._headers.get(b"content-length", b"")
+            self._ending, self._owed = True, int(length) if length.isdigit() else 0
 
     def on_body(self, body: bytes) -> None:
         exchange = self._current
@@ -143,9 +152,18 @@ class HttpProtocol(asyncio.Protocol):
             self._app.take_body(exchange, body)
 
     def on_message_complete(self) -> None:
+        if self._owed:
+            return
         self._reading, exchange = Reading.NEXT, self._current
         if exchange is not None and exchange.content is None:
             self._app.finish(exchange)
+
+    def _take_owed(self, data: bytes) -> None:
+        """A part of the body that the parser does not read."""
+        part = data[: self._owed]
+        self._owed -= len(part)
+        self.on_body(part)
+        self.on_message_complete()
 
     # ---- uvicorn
 
