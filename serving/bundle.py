@@ -74,15 +74,17 @@ class Bundle:
     artifact: Artifact | None = None
 
     @classmethod
-    def open(cls, path: Location | str) -> "Bundle":
-        """Open, verify every checksum, and answer the golden queries.
+    def open(cls, path: Location | str, checked: bool = False) -> "Bundle":
+        """Open, verify every checksum, and answer the golden queries; checked: both was done.
 
         Raises ArtifactError when the bundle is missing, of another version, truncated, altered, or answers wrongly.
         """
         artifact = open_artifact(path, KIND, VERSION, OLDER)
-        artifact.verify()
+        if not checked:
+            artifact.verify()
         bundle = cls.read(artifact.file, artifact.manifest["spec"]["version"], artifact)
-        bundle.check_goldens()
+        if not checked:
+            bundle.check_goldens()
         return bundle
 
     @classmethod
