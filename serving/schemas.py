@@ -70,7 +70,7 @@ class RecommendRequest(Request):
     exclude: list[Id] = Field([], max_length=MAX_EXCLUDE, description="Item ids to leave out.")
     filter: Filter | None = Field(None, description="What the items must fulfil.")
     fields: list[Text] = Field([], max_length=MAX_FIELDS, description="Item fields to return with each item.")
-    titles: bool = Field(True, description="Return the items' titles; ids and scores alone are a third of the bytes.")
+    titles: bool = Field(True, description="Return the items' titles; ids and scores alone are half of the bytes.")
 
 
 class BatchRequest(Request):
