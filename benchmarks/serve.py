@@ -48,7 +48,8 @@ def speed(bundle: Path, users: list[str], k: int, seconds: float, rounds: int) -
         for name, value in figures.items():
             seen.setdefault(name, []).append(value)
 
-    with running(bundle, max_k=k) as server:
+    bare_command = [sys.executable, "-m", "benchmarks.bare_server", str(bundle), "--k", str(k)]
+    with running(bundle, max_k=k) as server, started(bare_command) as bare:
         _warm(server, users, k)
         for _ in range(rounds):
             raw = loop(bundle, "raw", k, seconds)
@@ -62,7 +63,7 @@ def speed(bundle: Path, users: list[str], k: int, seconds: float, rounds: int) -
                 note(**{f"c{connections}_p50_us": load.p50, f"c{connections}_per_second": load.requests / load.seconds})
                 if connections == 1:
                     note(p50_ratio=load.p50 / raw["p50_us"])
-            note(bare_p50_us=_bare(bundle, users, k, seconds / 2))
+            note(bare_p50_us=bare.load(users, k, 1, seconds).p50)
             note(json_us=loop(bundle, "json", k, seconds / 2)["cpu_us"])
             note(engine_us=loop(bundle, "engine", k, seconds / 2)["cpu_us"])
     figures = {name: statistics.median(values) for name, values in seen.items()}
@@ -75,12 +76,6 @@ def speed(bundle: Path, users: list[str], k: int, seconds: float, rounds: int) -
         "JSON share": figures["json_us"] / figures["c1_us"],
     }
     return {**ratios, **figures}
-
-
-def _bare(bundle: Path, users: list[str], k: int, seconds: float) -> float:
-    """p50 in microseconds at c = 1 of the raw loop behind a bare socket."""
-    with started([sys.executable, "-m", "benchmarks.bare_server", str(bundle), "--k", str(k)]) as server:
-        return server.load(users, k, 1, seconds).p50
 
 
 def _warm(server: Server, users: list[str], k: int) -> None:
