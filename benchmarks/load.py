@@ -1,6 +1,7 @@
 """A running server, the load that wrk puts on it, and what it cost the server."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -9,9 +10,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from benchmarks.measure import ROOT
 
@@ -24,11 +26,11 @@ START = (
     "    serve(sys.argv[1], ServeConfig(**json.loads(sys.argv[2])))\n"
 )
 SCRIPT = """
-local users, n = {%(users)s}, %(first)d
+local users, n = {%(users)s}, 0
 local head = {["Content-Type"] = "application/json"}
 request = function()
   n = n %% #users + 1
-  return wrk.format("POST", "/v1/recommend", head, '{"user_id":"' .. users[n] .. '","k":%(k)d}')
+  return wrk.format("POST", "%(path)s", head, '%(before)s' .. users[n] .. '%(after)s')
 end
 %(pause)s
 done = function(summary, latency)
@@ -38,6 +40,17 @@ done = function(summary, latency)
     e.status, e.connect + e.read + e.write + e.timeout))
 end
 """
+
+
+class Asked(NamedTuple):
+    """How a server is asked: where, and the JSON before and after a user's id; in it %d is k."""
+
+    path: str
+    before: str
+    after: str
+
+
+OURS = Asked("/v1/recommend", '{"user_id":"', '","k":%d,"titles":false}')
 
 
 @dataclass(frozen=True)
@@ -63,10 +76,12 @@ class Load:
 
 @dataclass(frozen=True)
 class Server:
-    """A server as a process of its own."""
+    """A server as a process of its own. beside: other processes that work for it. asked: how it is."""
 
     url: str
     process: subprocess.Popen[str]
+    beside: tuple[int, ...] = ()
+    asked: Asked = OURS
 
     def workers(self) -> list[int]:
         """The process ids of its children."""
@@ -75,52 +90,59 @@ class Server:
 
     def cpu(self) -> float:
         """CPU seconds of the server and its workers so far."""
-        return sum(_cpu(pid) for pid in (self.process.pid, *self.workers()))
+        return sum(_cpu(pid) for pid in (self.process.pid, *self.workers(), *self.beside))
 
     def resident(self) -> int:
         """Bytes of memory of the workers that belong to no file: mapped files are shared, and may be dropped."""
-        return sum(_anonymous(pid) for pid in self.workers())
+        return sum(_memory(pid, "RssAnon") for pid in self.workers())
+
+    def memory(self) -> int:
+        """Bytes of memory of the workers, or of the server without any, and of what is beside; mapped files count."""
+        return sum(_memory(pid, "VmRSS") for pid in (*(self.workers() or [self.process.pid]), *self.beside))
 
     def load(
         self, users: Sequence[str], k: int, connections: int, seconds: float, pause_ms: int = 0, threads: int = 1
     ) -> Load:
-        """Ask for users in turn over so many connections; pause_ms: each rests so long before a request."""
-        pause = f"delay = function() return {pause_ms} end" if pause_ms else ""
-        names = ",".join(json.dumps(user) for user in users)
-        with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-            script.write(SCRIPT % {"users": names, "first": 0, "k": k, "pause": pause})
-            script.flush()
-            command = [wrk(), f"-t{threads}", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "10s"]
-            before = self.cpu()
-            printed = subprocess.run(
-                [*command, "-s", script.name, self.url], capture_output=True, text=True, check=True
-            ).stdout
-            cpu = self.cpu() - before
-        found = re.search(r"RESULT (.*)", printed)
-        if found is None:
-            raise RuntimeError(f"wrk told nothing: {printed}")
-        return Load(**json.loads(found[1]), cpu=cpu)
+        """Ask for users in turn over so many connections; pause_ms: each rests so long before a request.
+
+        Answers hold ids and scores, no titles: what the loop of benchmarks/raw_loop.py writes.
+        """
+        before = self.cpu()
+        told = wrk(self.url, self.asked, users, k, connections, seconds, pause_ms, threads)
+        return Load(**told, cpu=self.cpu() - before)
 
 
-def wrk() -> str:
-    """The path of wrk. Raises RuntimeError with the cure when it is not installed."""
+def wrk(
+    url: str, asked: Asked, users: Sequence[str], k: int, connections: int, seconds: float, pause_ms: int, threads: int
+) -> dict[str, Any]:
+    """What wrk tells: the fields of Load that are not the server's. Raises RuntimeError with the cure without wrk."""
+    pause = f"delay = function() return {pause_ms} end" if pause_ms else ""
+    names = ",".join(json.dumps(user) for user in users)
     path = shutil.which("wrk")
     if path is None:
         raise RuntimeError("this benchmark needs wrk. Cure: apt-get install wrk (Debian, Ubuntu) or brew install wrk")
-    return path
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        body = {"path": asked.path, "before": asked.before, "after": asked.after % k}
+        script.write(SCRIPT % {"users": names, "pause": pause, **body})
+        script.flush()
+        command = [path, f"-t{threads}", f"-c{connections}", f"-d{math.ceil(seconds)}s", "--timeout", "10s"]
+        printed = subprocess.run([*command, "-s", script.name, url], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"RESULT (.*)", printed)
+    if found is None:
+        raise RuntimeError(f"wrk told nothing: {printed}")
+    return json.loads(found[1])
+
+
+def running(bundle: Path, **settings: object) -> AbstractContextManager[Server]:
+    """Our server over a bundle, on a free port."""
+    arguments = json.dumps({"port": 0, "events": {"store": "none"}, **settings})
+    return started([sys.executable, "-c", START, str(bundle), arguments])
 
 
 @contextmanager
-def running(bundle: Path, **settings: object) -> Iterator[Server]:
-    """A server over a bundle on a free port."""
-    arguments = json.dumps({"port": 0, "events": {"store": "none"}, **settings})
-    with subprocess.Popen(
-        [sys.executable, "-c", START, str(bundle), arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
+def started(command: Sequence[str | Path]) -> Iterator[Server]:
+    """A server by the command that starts it, and prints `... at URL ...` when it serves."""
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
@@ -137,6 +159,6 @@ def _cpu(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def _anonymous(pid: int) -> int:
-    found = re.search(r"RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+def _memory(pid: int, kind: str) -> int:
+    found = re.search(rf"{kind}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     return int(found[1]) * 1024 if found else 0

@@ -63,12 +63,12 @@ def json_only(bundle: Bundle, k: int) -> list[Callable[[], Any]]:
     def work(body: bytes, items: np.ndarray, scores: np.ndarray) -> bytes:
         request = RecommendRequest.model_validate_json(body)
         head = {"bundle": "run=0", "known_user": True, "history_length": 9, "fresh": 0, "ignored": {"history": []}}
-        return joined(head, writer.write(items, scores, request.fields))
+        return joined(head, writer.write(items, scores, request.fields, request.titles))
 
     calls: list[Callable[[], Any]] = []
     for query in queries(bundle, k):
         found = retriever.recommend(query)
-        body = orjson.dumps({"user_id": query.user_id, "k": k})
+        body = orjson.dumps({"user_id": query.user_id, "k": k, "titles": False})
         calls.append(partial(work, body, found.items, found.scores))
     return calls
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import big_bundle, measure, overload, swaps
-from benchmarks.load import Server, running
+from benchmarks.load import Server, running, started
 from benchmarks.raw_loop import names_of
 from serving.bundle import Bundle
 
@@ -48,7 +48,8 @@ def speed(bundle: Path, users: list[str], k: int, seconds: float, rounds: int) -
         for name, value in figures.items():
             seen.setdefault(name, []).append(value)
 
-    with running(bundle, max_k=k) as server:
+    bare_command = [sys.executable, "-m", "benchmarks.bare_server", str(bundle), "--k", str(k)]
+    with running(bundle, max_k=k) as server, started(bare_command) as bare:
         _warm(server, users, k)
         for _ in range(rounds):
             raw = loop(bundle, "raw", k, seconds)
@@ -62,6 +63,7 @@ def speed(bundle: Path, users: list[str], k: int, seconds: float, rounds: int) -
                 note(**{f"c{connections}_p50_us": load.p50, f"c{connections}_per_second": load.requests / load.seconds})
                 if connections == 1:
                     note(p50_ratio=load.p50 / raw["p50_us"])
+            note(bare_p50_us=bare.load(users, k, 1, seconds).p50)
             note(json_us=loop(bundle, "json", k, seconds / 2)["cpu_us"])
             note(engine_us=loop(bundle, "engine", k, seconds / 2)["cpu_us"])
     figures = {name: statistics.median(values) for name, values in seen.items()}
@@ -70,6 +72,7 @@ def speed(bundle: Path, users: list[str], k: int, seconds: float, rounds: int) -
         "p50, c = 1": figures["p50_ratio"],
         "CPU per request, c = 1": figures["c1_cpu_ratio"],
         "CPU per request, c = 64": figures["c64_cpu_ratio"],
+        "p50 over bare p50, c = 1": figures["c1_p50_us"] / figures["bare_p50_us"],
         "JSON share": figures["json_us"] / figures["c1_us"],
     }
     return {**ratios, **figures}

@@ -79,7 +79,7 @@ def _swap_once(server: Server, path: Path) -> None:
     """Publish the other run, tell the server, and wait until it serves it."""
     run = roll_back(path, KIND, VERSION, OLDER).manifest["run"]
     os.kill(server.process.pid, signal.SIGHUP)
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while httpx.get(f"{server.url}/v1/bundle").json()["run"] != run:
         if time.monotonic() > until:
             raise RuntimeError("the server did not take the new bundle")

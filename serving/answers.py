@@ -20,9 +20,9 @@ class ItemWriter:
 
     def __init__(self, items: Items, size: int) -> None:
         self._items, self._size = items, size
-        self._kept: dict[tuple[str, ...], _Kept] = {}
+        self._kept: dict[_Shown, _Kept] = {}
 
-    def write(self, indices: np.ndarray, scores: np.ndarray, fields: Sequence[str] = ()) -> bytes:
+    def write(self, indices: np.ndarray, scores: np.ndarray, fields: Sequence[str] = (), titles: bool = True) -> bytes:
         """Item indices [n] and scores float32 [n] -> `[{"item_id": ..., "title": ..., "score": ...}, ...]`.
 
         Raises RequestError naming the first of `fields` that the items do not have.
@@ -30,30 +30,37 @@ class ItemWriter:
         self._items.check_fields(fields)
         if len(indices) == 0:
             return b"[]"
-        records = self._records(tuple(fields), indices)
+        records = self._records((tuple(fields), titles), indices)
         written = orjson.dumps(np.round(scores.astype(np.float64), SCORE_DECIMALS), option=orjson.OPT_SERIALIZE_NUMPY)
         parts = [b""] * (2 * len(records))
         parts[::2] = records
         parts[1::2] = written[1:-1].split(b",")
         return b"[" + b"".join(parts)[2:] + b"}]"
 
-    def _records(self, names: tuple[str, ...], indices: np.ndarray) -> list[bytes]:
-        """The bytes of these items with these fields, up to the score."""
-        kept = self._kept.get(names)
+    def _records(self, shown: "_Shown", indices: np.ndarray) -> list[bytes]:
+        """The bytes of these items, up to the score."""
+        kept = self._kept.get(shown)
         if kept is None:
             if len(self._kept) >= MAX_CHOICES:
                 self._kept.pop(next(iter(self._kept)))
-            kept = self._kept[names] = _Kept(self._size)
+            kept = self._kept[shown] = _Kept(self._size)
         missing = indices[~kept.there[indices]]
         if len(missing):
             if kept.count + len(missing) > MAX_KEPT:
                 kept, missing = _Kept(self._size), indices
-                self._kept[names] = kept
+                self._kept[shown] = kept
             kept.count += len(missing)
-            for index, record in zip(missing.tolist(), self._items.describe(missing, names), strict=True):
+            fields, titles = shown
+            for index, record in zip(missing.tolist(), self._items.describe(missing, fields), strict=True):
+                if not titles:
+                    del record["title"]
                 kept.records[index] = b"}," + orjson.dumps(record)[:-1] + b',"score":'
             kept.there[missing] = True
         return kept.records[indices].tolist()
+
+
+_Shown = tuple[tuple[str, ...], bool]
+"""The fields of items, and whether their titles are shown too."""
 
 
 class _Kept:

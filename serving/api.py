@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -22,6 +22,7 @@ from serving.filters import Filter, parse_filter
 from serving.fresh import overlap
 from serving.metrics import Metrics
 from serving.protection import Gate
+from serving.refusal import clean
 from serving.retriever import Query, Retrieved
 from serving.route import ALWAYS, WITH_BODY, Request, Route
 from serving.served import Served
@@ -39,20 +40,19 @@ class Api:
         store: EventsStore | None,
         metrics: Metrics,
         gate: Gate,
-        alone: Callable[[], bool],
     ) -> None:
         self._limits, self._choice, self._store = limits, choice, store
         self._metrics, self._gate = metrics, gate
-        self.batcher = Batcher(limits.max_queue, limits.max_batch, limits.queue_seconds, self._batched, alone)
+        self.batcher = Batcher(limits.max_queue, limits.max_batch, limits.queue_seconds, self._batched)
 
-    async def recommend(self, request: Request) -> bytes:
+    def recommend(self, request: Request) -> bytes | Awaitable[bytes]:
         """The best items for a user: one the bundle knows, or anybody by history and features, or both."""
         body: schemas.RecommendRequest = request.content()
         served = self._choice.served(body.bundle)
-        query, fresh = await self._query(served, body)
-        found = await self.batcher.submit(served.retriever, query)
-        head = {"bundle": served.run, **_facts(found, fresh)}
-        return joined(head, served.writer.write(found.items, found.scores, body.fields))
+        recent, about = self._recent(body.user_id), {"bundle": served.run}
+        if isinstance(recent, list):
+            return self._recommended(served, body, recent, about, request.lone)
+        return self._recommended_later(served, body, recent, about)
 
     async def recommend_batch(self, request: Request) -> bytes:
         """Recommend to several users at once. A request that cannot be answered does not spoil the others."""
@@ -116,11 +116,11 @@ class Api:
         info = reloader.served.retriever.info()
         return orjson.dumps({**info, "compare": compare, "max_k": self._limits.max_k, "reload": reloader.last})
 
-    async def health(self, request: Request) -> bytes:
+    def health(self, request: Request) -> bytes:
         """Whether the process runs. A process that does not answer wants to be restarted."""
         return b'{"status":"ok"}'
 
-    async def ready(self, request: Request) -> bytes:
+    def ready(self, request: Request) -> bytes:
         """Whether to send requests here: 503 while the queue is full."""
         if self.batcher.full():
             raise OverloadedError("the queue is full", 1)
@@ -141,43 +141,62 @@ class Api:
 
     async def _result(self, served: Served, body: schemas.Asked) -> bytes:
         try:
-            query, fresh = await self._query(served, body)
-            found = await self.batcher.submit(served.retriever, query)
-            return joined(_facts(found, fresh), served.writer.write(found.items, found.scores, body.fields))
+            return await self._recommended_later(served, body, self._recent(body.user_id), {})
         except OverloadedError:
             raise
         except RequestError as error:
             code = "not_found" if isinstance(error, NotFoundError) else "invalid_request"
             return orjson.dumps({"error": {"code": code, "message": clean(str(error))}})
 
-    async def _query(self, served: Served, body: schemas.Asked) -> tuple[Query, int]:
-        """The request with the user's fresh items put before its own history, and how many these are."""
+    async def _recommended_later(
+        self,
+        served: Served,
+        body: schemas.Asked,
+        recent: list[str] | Awaitable[list[str]],
+        about: dict[str, Any],
+    ) -> bytes:
+        answer = self._recommended(served, body, recent if isinstance(recent, list) else await recent, about)
+        return answer if isinstance(answer, bytes) else await answer
+
+    def _recommended(
+        self,
+        served: Served,
+        body: schemas.Asked,
+        recent: list[str],
+        about: dict[str, Any],
+        lone: bool = False,
+    ) -> bytes | Awaitable[bytes]:
+        """The answer, beginning with `about`; the user's fresh items are put before the request's own history."""
         self._check_k(body.k)
         served.retriever.bundle.items.check_fields(body.fields)
-        fresh = await self._fresh(served, body.user_id)
+        fresh = _fresh(served, body.user_id, recent) if recent else []
         history = body.history if not fresh else [*fresh, *(body.history or ())]
         chosen = _filter(served, body.filter)
         query = Query(body.user_id, history, body.features, body.k, body.exclude_seen, body.exclude, chosen)
-        return query, len(fresh)
 
-    async def _fresh(self, served: Served, user_id: str | None) -> list[str]:
-        """Ids of the known items that the user has seen and the bundle does not know of, oldest first."""
+        def write(found: Retrieved) -> bytes:
+            head = {**about, **_facts(found, len(fresh))}
+            return joined(head, served.writer.write(found.items, found.scores, body.fields, body.titles))
+
+        return self.batcher.submit(served.retriever, query, write, lone)
+
+    def _recent(self, user_id: str | None) -> list[str] | Awaitable[list[str]]:
+        """What the store keeps of a user; nothing when it does not answer."""
         if self._store is None or user_id is None:
             return []
         try:
-            recent = await self._store.recent(user_id)
+            recent = self._store.recent(user_id)
         except StoreError:
             self._metrics.add("event_store_failures")
             return []
-        if not recent:
+        return recent if isinstance(recent, list) else self._recent_later(recent)
+
+    async def _recent_later(self, recent: Awaitable[list[str]]) -> list[str]:
+        try:
+            return await recent
+        except StoreError:
+            self._metrics.add("event_store_failures")
             return []
-        bundle = served.retriever.bundle
-        items, unknown = bundle.items.split(recent)
-        known = [item_id for item_id in recent if item_id not in unknown]
-        with suppress(NotFoundError):
-            history = bundle.users.history(bundle.users.index(user_id))
-            return known[overlap(history, items.tolist()) :]
-        return known
 
     def _check_k(self, k: int) -> None:
         if k > self._limits.max_k:
@@ -202,9 +221,15 @@ def _facts(found: Retrieved, fresh: int) -> dict[str, Any]:
     }
 
 
-def clean(message: str) -> str:
-    """A message that can be written as UTF-8: what it quotes may hold a lone surrogate."""
-    return message.encode("utf-8", "replace").decode()
+def _fresh(served: Served, user_id: str | None, recent: list[str]) -> list[str]:
+    """Ids of the known items that the user has seen and the bundle does not know of, oldest first."""
+    bundle = served.retriever.bundle
+    items, unknown = bundle.items.split(recent)
+    known = [item_id for item_id in recent if item_id not in unknown]
+    with suppress(NotFoundError):
+        history = bundle.users.history(bundle.users.index(user_id or ""))
+        return known[overlap(history, items.tolist()) :]
+    return known
 
 
 def routes(api: Api, with_events: bool) -> list[Route]:

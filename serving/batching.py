@@ -20,11 +20,15 @@ class Answering(Protocol):
     def recommend_batch(self, queries: Sequence[Query]) -> list[Retrieved]: ...
 
 
-@dataclass(frozen=True, slots=True)
+Write = Callable[[Retrieved], bytes]
+
+
+@dataclass(slots=True)
 class _Waiting:
     by: Answering
     query: Query
-    answer: asyncio.Future[Retrieved]
+    write: Write
+    answer: asyncio.Future[bytes]
     since: float = field(default_factory=time.monotonic)
 
 
@@ -36,7 +40,6 @@ class Batcher:
       max_batch: queries answered together. Between two batches the loop reads new requests and sends answers.
       max_seconds: a query that waited longer is refused when its turn comes.
       answered: called with the size of each batch.
-      alone: whether no other request is on its way, so that there is nothing to batch with.
     """
 
     def __init__(
@@ -45,10 +48,9 @@ class Batcher:
         max_batch: int,
         max_seconds: float,
         answered: Callable[[int], None] = lambda _: None,
-        alone: Callable[[], bool] = lambda: False,
     ) -> None:
         self._max_queue, self._max_batch, self._max_seconds = max_queue, max_batch, max_seconds
-        self._answered, self._alone = answered, alone
+        self._answered = answered
         self._queue: deque[_Waiting] = deque()
         self._scheduled = False
 
@@ -64,15 +66,20 @@ class Batcher:
         if len(self._queue) + queries > self._max_queue:
             raise OverloadedError(f"{len(self._queue)} requests wait already. Cure: ask again later", 1)
 
-    def submit(self, by: Answering, query: Query) -> asyncio.Future[Retrieved]:
-        """The answer to come, or the RequestError that recommending raises. Raises OverloadedError at once."""
+    def submit(self, by: Answering, query: Query, write: Write, lone: bool = False) -> bytes | asyncio.Future[bytes]:
+        """What `write` makes of the answer, now or later; then the RequestError that recommending raises as well.
+
+        lone: nobody else asks, so there is nothing to batch with. Raises OverloadedError at once.
+        """
+        if lone and not self._queue:
+            found = by.recommend(query)
+            self._answered(1)
+            return write(found)
         self.check_room(1)
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(by, query, loop.create_future())
+        waiting = _Waiting(by, query, write, loop.create_future())
         self._queue.append(waiting)
-        if len(self._queue) == 1 and self._alone():
-            self._run()  # saves two rounds of the loop
-        elif not self._scheduled:
+        if not self._scheduled:
             self._scheduled = True
             loop.call_soon(self._run)
         return waiting.answer
@@ -108,17 +115,23 @@ def _answer(batch: list[_Waiting]) -> None:
     if len(batch) > 1:
         try:
             found = batch[0].by.recommend_batch([waiting.query for waiting in batch])
-            for waiting, retrieved in zip(batch, found, strict=True):
-                waiting.answer.set_result(retrieved)
-            return
         except RequestError:
             pass
         except Exception as error:  # a fault of ours; whoever awaits must hear of it
             for waiting in batch:
                 waiting.answer.set_exception(error)
             return
+        else:
+            for waiting, retrieved in zip(batch, found, strict=True):
+                _tell(waiting, retrieved)
+            return
     for waiting in batch:
-        try:
-            waiting.answer.set_result(waiting.by.recommend(waiting.query))
-        except Exception as error:
-            waiting.answer.set_exception(error)
+        _tell(waiting)
+
+
+def _tell(waiting: _Waiting, found: Retrieved | None = None) -> None:
+    """Write what was found, or find it first."""
+    try:
+        waiting.answer.set_result(waiting.write(found or waiting.by.recommend(waiting.query)))
+    except Exception as error:
+        waiting.answer.set_exception(error)

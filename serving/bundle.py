@@ -82,15 +82,17 @@ class Bundle:
     map: ItemMap | None = None
 
     @classmethod
-    def open(cls, path: Location | str) -> "Bundle":
-        """Open, verify every checksum, and answer the golden queries; see `open_files` for what a path may be.
+    def open(cls, path: Location | str, checked: bool = False) -> "Bundle":
+        """Open, verify every checksum, and answer the golden queries; checked: both was done. Path: see `open_files`.
 
         Raises ArtifactError when the bundle is missing, of another version, truncated, altered, or answers wrongly.
         """
         artifact = open_files(path)
-        artifact.verify()
+        if not checked:
+            artifact.verify()
         bundle = cls.read(artifact.file, artifact.manifest["spec"]["version"], artifact)
-        bundle.check_goldens()
+        if not checked:
+            bundle.check_goldens()
         return bundle
 
     @classmethod

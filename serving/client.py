@@ -35,19 +35,15 @@ class _Calls(ABC, Generic[Answer]):
         exclude: Sequence[str] = (),
         fields: Sequence[str] = (),
         filter: Mapping[str, Any] | None = None,
+        titles: bool = True,
         bundle: Which = "served",
     ) -> Answer:
         """The k best items for a user; see serving.retriever.Query, and serving/filters.py for filters.
 
         bundle: `compare` asks the one of `twotower serve --compare`, here and elsewhere.
         """
-        body = {
-            "k": k,
-            "exclude_seen": exclude_seen,
-            "exclude": list(exclude),
-            "fields": list(fields),
-            "bundle": bundle,
-        }
+        body: dict[str, Any] = {"k": k, "exclude_seen": exclude_seen, "exclude": list(exclude)}
+        body |= {"fields": list(fields), "titles": titles, "bundle": bundle}
         given = {"user_id": user_id, "history": history, "features": features, "filter": filter}
         body |= {name: value for name, value in given.items() if value is not None}
         return self._call("POST", "/v1/recommend", json=body)

@@ -23,6 +23,18 @@ class HttpError(RequestError):
         self.retry_after = retry_after
 
 
+class HeaderError(HttpError):
+    """The request is not HTTP, so that its connection cannot be read on."""
+
+    status, code = 400, "not_http"
+
+
+class LargeHeaderError(HeaderError):
+    """The header does not end."""
+
+    status, code = 431, "too_large"
+
+
 class NotJsonError(HttpError):
     """The body is not JSON."""
 

@@ -1,6 +1,6 @@
 """Where events go that are younger than the bundle: a store that all workers, or all servers, share."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,8 +26,8 @@ class EventsStore(Protocol):
     async def append(self, events: Sequence[StoredEvent]) -> None:
         """Keep events; all of them, or none. Raises StoreError."""
 
-    async def recent(self, user_id: str) -> list[str]:
-        """A user's kept items, oldest first. Raises StoreError."""
+    def recent(self, user_id: str) -> list[str] | Awaitable[list[str]]:
+        """A user's kept items, oldest first; later, where that takes longer than microseconds. Raises StoreError."""
 
     async def close(self) -> None:
         """Close the connections."""

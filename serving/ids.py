@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -34,12 +35,20 @@ class Ids:
         wanted = digest(value)
         # As a NumPy number of the same type: any other would have the whole array converted.
         place = int(self.hashes.searchsorted(np.uint32(wanted)))
+        offsets, text = self._text
         while place < len(self.hashes) and self.hashes[place] == wanted:
             position = int(self.order[place])
-            if self.values[position].as_py() == value:
+            if text[offsets[position] : offsets[position + 1]] == encoded(value):
                 return position + 1
             place += 1
         return 0
+
+    @cached_property
+    def _text(self) -> tuple[np.ndarray, memoryview]:
+        """Where each value begins and ends in the UTF-8 of all: Arrow's own look-up makes objects on the way."""
+        width = np.int64 if pa.types.is_large_string(self.values.type) else np.int32
+        _, offsets, text = self.values.buffers()
+        return np.frombuffer(offsets, width)[self.values.offset :], memoryview(text or b"").cast("B")
 
     def encode(self, values: Sequence[str]) -> np.ndarray:
         """Ids [n] -> indices int32 [n], 0 where unknown."""
@@ -62,4 +71,9 @@ class Ids:
 
 def digest(value: str) -> int:
     """The CRC-32 of the id's UTF-8; part of the bundle's format."""
-    return zlib.crc32(value.encode("utf-8", "surrogatepass"))
+    return zlib.crc32(encoded(value))
+
+
+def encoded(value: str) -> bytes:
+    """A request may hold what no id can: a lone surrogate."""
+    return value.encode("utf-8", "surrogatepass")

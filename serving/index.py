@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from serving.allowed import Allowed
+from serving.scan import NONE, best, highest, highest_of_many
 from serving.shard import Shard
 
 SCAN_SHARE = 0.25
@@ -20,7 +21,6 @@ WIDEN = 4.0
 """How much deeper to search per row that is not allowed: the allowed ones lie anywhere, but never evenly."""
 MANY_EXCLUDED = 1000
 """From so many exclusions on, hiding them from the index costs less than fetching as many items more."""
-NONE = np.empty(0, np.int64)
 
 
 class Found(NamedTuple):
@@ -70,6 +70,8 @@ class ItemIndex:
         """Whether an inner product is the cosine times the length of the query."""
         self._tuned_for, self._refine = tuned_for, refine
         self._plain = len(shards) == 1 and not refine
+        self._flat = not refine and all(shard.flat for shard in shards)
+        """Whether the index itself would score every row; then it is not asked at all."""
         self._direct_limit = min(SCAN_SHARE * len(vectors), MANY_EXCLUDED)
         self._of_thread = threading.local()
 
@@ -85,7 +87,7 @@ class ItemIndex:
           allowed: the rows to choose from; all when None.
         Returns: min(k, rows allowed and not excluded) rows, for any index kind, filter and exclusion.
         """
-        if allowed is None and self._plain and len(queries) == 1:
+        if allowed is None and self._plain and not self._flat and len(queries) == 1:
             rows, scores = self._directly(queries, k, excluded)
             if len(rows) == k:
                 return Found(rows, scores)
@@ -110,6 +112,9 @@ class ItemIndex:
     def search_many(self, queries: np.ndarray, ks: Sequence[int], excluded: Sequence[np.ndarray]) -> list[Found]:
         """`search` of B users at once, queries float32 [B, K, D], without filters."""
         tasks = [self._task(k, rows, None) for k, rows in zip(ks, excluded, strict=True)]
+        if self._flat:
+            scored = highest_of_many(self.vectors, queries)
+            return [self._best(scores, task) for scores, task in zip(scored, tasks, strict=True)]
         found: dict[int, Found] = {}
         together = []
         for i, task in enumerate(tasks):
@@ -139,11 +144,11 @@ class ItemIndex:
     def _task(self, k: int, excluded: np.ndarray, allowed: Allowed | None) -> Task:
         """Counts exactly only where it matters: near the end of what is allowed, and of many exclusions."""
         total = len(self) if allowed is None else allowed.count
-        if total - len(excluded) < k or len(excluded) >= MANY_EXCLUDED:
+        if total - len(excluded) < k or (len(excluded) >= MANY_EXCLUDED and not self._flat):
             excluded = np.unique(excluded)
             if allowed is not None:
                 excluded = excluded[allowed.contains(excluded)]
-            if len(excluded) >= MANY_EXCLUDED:
+            if len(excluded) >= MANY_EXCLUDED and not self._flat:
                 allowed = (allowed or self._everything).without(excluded)
                 total, excluded = allowed.count, NONE
         wanted = max(0, min(k, total - len(excluded)))
@@ -155,7 +160,7 @@ class ItemIndex:
 
     def _narrowed(self, task: Task, queries: int) -> bool:
         """Whether to score what is allowed instead of asking the index."""
-        if task.wanted == 0 or task.fetched * queries >= SCAN_SHARE * len(self):
+        if self._flat or task.wanted == 0 or task.fetched * queries >= SCAN_SHARE * len(self):
             return True
         allowed = task.allowed
         if allowed is None:
@@ -190,7 +195,7 @@ class ItemIndex:
         if len(queries) > 1 or self._refine:
             best = np.unique(rows) if len(queries) > 1 else best
             best = best[best >= 0]
-            exact = _highest(self.vectors[best], queries)
+            exact = highest(self.vectors[best], queries)
         elif len(self.shards) == 1:
             return Found(best, exact)
         order = np.argsort(-exact, kind="stable")
@@ -224,36 +229,23 @@ class ItemIndex:
             return Found(NONE, np.empty(0, np.float32))
         rows = None if task.allowed is None else task.allowed.rows()
         if task.allowed is not None and task.allowed.few is not None:
-            scores = _highest(self.vectors[rows], queries)
+            scores = highest(self.vectors[rows], queries)
         else:
-            scores = _highest(self.vectors, queries)
+            scores = highest(self.vectors, queries)
             scores = scores if rows is None else scores[rows]
         if norms is not None:
             scores = scores / (norms if rows is None else norms[rows])
-        top = _best(scores, task.fetched)
-        best = (top if rows is None else rows[top]).astype(np.int64, copy=False)
-        if len(task.excluded):
-            kept = self._keep(best, task.excluded)
-            top, best = top[kept], best[kept]
-        return Found(best[: task.wanted], scores[top[: task.wanted]])
+        return self._best(scores, task, rows)
 
-
-def _highest(vectors: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """Vectors [n, D], queries [K, D] -> each vector's highest inner product, float32 [n]."""
-    if len(queries) == 1:
-        return vectors @ queries[0]
-    return (vectors @ queries.T).max(axis=1)
-
-
-def _best(scores: np.ndarray, n: int) -> np.ndarray:
-    """The positions of the n best scores, best first, equal ones in order."""
-    if n <= 0:
-        return NONE
-    if n >= len(scores):
-        return np.argsort(-scores, kind="stable")
-    kth = np.partition(scores, len(scores) - n)[len(scores) - n]
-    top = np.flatnonzero(scores >= kth)
-    return top[np.argsort(-scores[top], kind="stable")][:n]
+    def _best(self, scores: np.ndarray, task: Task, rows: np.ndarray | None = None) -> Found:
+        """The best of all rows, or of `rows`, by their scores, which are overwritten."""
+        if rows is None:
+            scores[task.excluded] = -np.inf
+            top = best(scores, task.wanted)
+            return Found(top, scores[top])
+        top = best(scores, task.fetched)
+        top = top[self._keep(rows[top], task.excluded)][: task.wanted]
+        return Found(rows[top].astype(np.int64, copy=False), scores[top])
 
 
 def _alike(tasks: Sequence[int], sizes: Sequence[int]) -> list[list[int]]:

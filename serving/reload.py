@@ -16,11 +16,15 @@ import pyarrow as pa
 from pipeline import manifest
 from pipeline.errors import StorageError, TwoTowerError
 from pipeline.storage import Location
+from serving.bundle import open_files
+from serving.check import check
 from serving.metrics import Metrics
 from serving.served import Served
 
 M_ARENA_MAX = -8
 LOG = logging.getLogger("serving")
+LARGE = 32 << 20
+"""Bytes from which on a bundle is checked by a process of its own, which takes about a second to start."""
 SWITCH_SECONDS = 0.0005
 """Python lets a thread run this long before another may: short, since requests wait while a bundle is being loaded."""
 
@@ -68,13 +72,20 @@ class Reloader:
         interval = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_SECONDS)
         try:
-            self.served = await asyncio.to_thread(Served.open, self._path)
+            checked = await asyncio.to_thread(_bytes, self._path) > LARGE
+            if checked:
+                await check(self._path)
+            served = await asyncio.to_thread(Served.open, self._path, checked)
         except Exception as error:  # whatever is wrong with a bundle must not end the service of the other
             self._metrics.add("reload_failures")
             message = str(error) if isinstance(error, TwoTowerError) else f"{type(error).__name__}: {error}"
             self.last = {"state": "failed", "run": run, "error": message}
             LOG.error("kept bundle %s: %s cannot be served: %s", self.served.run, run, message)
         else:
+            if checked and served.run != run:  # published since: it was not checked
+                await self._swap(served.run)
+                return
+            self.served = served
             self._metrics.add("reloads")
             self.last = {"state": "done", "run": self.served.run, "error": None}
             LOG.warning("now serving bundle %s", self.served.run)
@@ -86,6 +97,11 @@ class Reloader:
     def tell_the_others(self) -> None:
         """Have the other workers look as well: who started us passes this on to all."""
         os.kill(os.getppid(), signal.SIGHUP)
+
+
+def _bytes(path: Location) -> int:
+    """Of all files of the published bundle. Raises ArtifactError."""
+    return sum(file["bytes"] for file in open_files(path).manifest["files"].values())
 
 
 def one_arena() -> None:

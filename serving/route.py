@@ -17,9 +17,12 @@ WITH_BODY = (408, 413, 415)
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
-    """A request to a route. path_id: the id in its path; body: as it came; json: whether it says that it is JSON."""
+    """A request to a route. path_id: the id in its path; body: as it came; json: whether it says that it is JSON.
+
+    lone: nobody else asks: the request before came on the same connection, and has its answer.
+    """
 
     route: "Route"
     path_id: str = ""
@@ -27,6 +30,7 @@ class Request:
     body: bytes = b""
     json: bool = True
     caller: Caller | None = None
+    lone: bool = False
 
     def params(self) -> Any:
         """The query's parameters, checked. Raises pydantic's ValidationError."""
@@ -50,14 +54,14 @@ class Request:
 class Route:
     """One operation of the API.
 
-    path: with at most one {placeholder}. handle: the request -> the bytes of its answer. params, body: of the request.
-    response: of the answer, None for text. errors: the statuses beside `status` that it may answer. open: needs no key;
-    admin: needs an administrator's.
+    path: with at most one {placeholder}. handle: the request -> the bytes of its answer, now or later. params, body:
+    of the request. response: of the answer, None for text. errors: the statuses beside `status` that it may answer.
+    open: needs no key; admin: needs an administrator's.
     """
 
     method: str
     path: str
-    handle: Callable[[Request], Awaitable[bytes]]
+    handle: Callable[[Request], bytes | Awaitable[bytes]]
     response: type[BaseModel] | None
     params: type[BaseModel] | None = None
     body: type[BaseModel] | None = None

@@ -84,6 +84,7 @@ class Asked(Request):
     exclude: list[Id] = Field([], max_length=MAX_EXCLUDE, description="Item ids to leave out.")
     filter: Filter | None = Field(None, description="What the items must fulfil.")
     fields: list[Text] = Field([], max_length=MAX_FIELDS, description="Item fields to return with each item.")
+    titles: bool = Field(True, description="Return the items' titles; ids and scores alone are half of the bytes.")
 
 
 class RecommendRequest(Asked):
@@ -134,10 +135,10 @@ class EventsRequest(Request):
 
 
 class Item(BaseModel):
-    """An item in a list. `fields` is there when fields were asked for."""
+    """An item in a list. `title` is there unless it was asked not to be, `fields` when fields were asked for."""
 
     item_id: str
-    title: str | None
+    title: str | None = None
     score: float
     fields: dict[str, Any] | None = None
 

@@ -3,11 +3,16 @@
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
+
 from pipeline.storage import Location
 from serving.answers import ItemWriter
 from serving.browse import Browse
 from serving.bundle import Bundle
 from serving.retriever import Query, Retriever
+
+WARM = 64
+"""Users who are answered before the first request is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,9 +25,9 @@ class Served:
     browse: Browse
 
     @classmethod
-    def open(cls, path: Location | str) -> Self:
-        """Open a bundle, check it, and run what a first request would find cold. Raises ArtifactError."""
-        bundle = Bundle.open(path)
+    def open(cls, path: Location | str, checked: bool = False) -> Self:
+        """Open a bundle, check it unless it was, and run what a first request would find cold. Raises ArtifactError."""
+        bundle = Bundle.open(path, checked)
         assert bundle.artifact is not None
         writer, run = ItemWriter(bundle.items, len(bundle.rows)), bundle.artifact.manifest["run"]
         served = cls(Retriever(bundle), writer, run, Browse(bundle))
@@ -30,4 +35,7 @@ class Served:
             found = served.retriever.recommend(Query(golden.user_id))
             served.writer.write(found.items, found.scores)
             bundle.items.split(golden.items)
+        some = np.linspace(1, len(bundle.users), min(WARM, len(bundle.users)), dtype=np.int64)
+        for user_id in bundle.users.ids.decode(some):
+            served.retriever.recommend(Query(user_id))  # brings the lists that users ask for into memory
         return served

@@ -33,6 +33,8 @@ class Shard:
         self.index, self.start, self.size = index, start, int(index.ntotal)
         for name, value in (depth or {}).items():
             faiss.ParameterSpace().set_index_parameter(index, name, value)
+        self.flat = isinstance(faiss.downcast_index(index), faiss.IndexFlat)
+        """Whether it does nothing but score every row."""
         self._params = _params(index)
         self._selective = self._selects()
 

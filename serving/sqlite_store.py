@@ -65,7 +65,7 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise StoreError(f"SQLite: {error}") from error
 
-    async def recent(self, user_id: str) -> list[str]:
+    def recent(self, user_id: str) -> list[str]:
         oldest = time.time() - self._seconds
         try:
             found = self._reader.execute(

@@ -7,8 +7,10 @@ import signal
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -16,10 +18,10 @@ from pipeline.config_serve import ServeConfig
 from pipeline.errors import TwoTowerError
 from pipeline.storage import locate
 from serving import api, browse_api, openapi
-from serving.asgi import App
 from serving.choice import Choice
+from serving.dispatch import App
 from serving.events_store import EventsStore
-from serving.http_protocol import guarded
+from serving.http_protocol import HttpProtocol, Shared
 from serving.metrics import Metrics
 from serving.pages import pages
 from serving.protection import Gate, read_keys
@@ -100,16 +102,12 @@ class _Server(uvicorn.Server):
         compared = None if settings.compare is None else Reloader(locate(settings.compare), self._metrics)
         choice = Choice(Reloader(path, self._metrics), compared)
         self._reloaders, self._poll_seconds = choice.reloaders, settings.poll_seconds
-        operations = api.Api(settings, choice, self._store, self._metrics, gate, self._alone)
+        operations = api.Api(settings, choice, self._store, self._metrics, gate)
         routes = api.routes(operations, self._store is not None)
         if settings.explorer:
             routes += browse_api.routes(browse_api.BrowseApi(choice))
         shown = pages(openapi.document(routes, bool(keys)), settings.explorer)
         super().__init__(_configuration(App(routes, shown, settings, self._metrics, gate), settings))
-
-    def _alone(self) -> bool:
-        """Whether the request being answered is the only one that has come in."""
-        return len(self.server_state.tasks) <= 1
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -138,9 +136,11 @@ class _Server(uvicorn.Server):
 
 
 def _configuration(app: App, settings: ServeConfig) -> uvicorn.Config:
+    """uvicorn keeps the sockets and ends in order; what it would do between a connection and `app` is ours."""
+    protocol: Any = partial(HttpProtocol, Shared(app, settings))
     return uvicorn.Config(
-        app,
-        http=guarded(settings.read_seconds),
+        app=_no_asgi,
+        http=protocol,
         ws="none",
         lifespan="off",
         interface="asgi3",
@@ -148,8 +148,11 @@ def _configuration(app: App, settings: ServeConfig) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=settings.shutdown_seconds,
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,
     )
+
+
+async def _no_asgi(scope: object, receive: object, send: object) -> None:
+    """uvicorn wants an ASGI application; HttpProtocol never calls it."""

@@ -41,6 +41,16 @@ def test_choices_of_fields_do_not_mix(items):
     assert "fields" not in written(writer, [3])[0]
 
 
+def test_titles_are_left_out_when_they_are_not_wanted(items):
+    writer, indices, scores = ItemWriter(items, ITEMS + 1), np.array([7, 1]), np.ones(2, np.float32)
+    for _ in range(2):
+        assert [set(item) for item in json.loads(writer.write(indices, scores, titles=False))] == [
+            {"item_id", "score"},
+            {"item_id", "score"},
+        ]
+        assert set(json.loads(writer.write(indices, scores))[0]) == {"item_id", "title", "score"}
+
+
 def test_what_is_kept_has_a_limit(items, monkeypatch):
     monkeypatch.setattr(answers, "MAX_KEPT", 5)
     monkeypatch.setattr(answers, "MAX_CHOICES", 2)

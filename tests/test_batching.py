@@ -32,12 +32,22 @@ class Counting:
         return [self.recommend(query) for query in queries]
 
 
+def write(found: Retrieved) -> bytes:
+    return b"%d" % found.items[0]
+
+
+def submitted(batcher: Batcher, by: Counting, k: int) -> asyncio.Future[bytes]:
+    answer = batcher.submit(by, Query(k=k), write)
+    assert isinstance(answer, asyncio.Future)
+    return answer
+
+
 def answers(batcher: Batcher, asked: Sequence[tuple[Counting, int]]) -> list[int | str]:
     """The item of each answer, or the name of its error."""
 
     async def ask(by: Counting, k: int) -> int | str:
         try:
-            return int((await batcher.submit(by, Query(k=k))).items[0])
+            return int(await submitted(batcher, by, k))
         except RequestError as error:
             return type(error).__name__
 
@@ -92,7 +102,7 @@ def test_query_whose_client_has_gone_is_not_answered() -> None:
 
     async def leave() -> None:
         batcher = Batcher(9, 8, 9.0)
-        gone, *others = (batcher.submit(by, Query(k=k)) for k in range(1, 4))
+        gone, *others = (submitted(batcher, by, k) for k in range(1, 4))
         gone.cancel()
         await asyncio.gather(*others)
 
@@ -112,18 +122,38 @@ def test_fault_in_a_batch_reaches_everybody_who_waits() -> None:
         def recommend_batch(self, queries: Sequence[Query]) -> list[Retrieved]:
             raise ValueError("a fault of ours")
 
-    async def ask() -> list[Retrieved | BaseException]:
+    async def ask() -> list[bytes | BaseException]:
         batcher = Batcher(9, 8, 9.0)
-        waiting = [batcher.submit(Broken(), Query())] + [batcher.submit(by, Query()) for by in [Broken()] * 2]
+        waiting = [submitted(batcher, Broken(), 1)] + [submitted(batcher, by, 1) for by in [Broken()] * 2]
         return await asyncio.gather(*waiting, return_exceptions=True)
 
     assert [type(answer) for answer in asyncio.run(ask())][1:] == [ValueError, ValueError]
 
 
 def test_lone_query_is_answered_at_once() -> None:
-    by = Counting()
+    assert Batcher(9, 8, 9.0).submit(Counting(), Query(k=3), write, lone=True) == b"3"
 
-    async def ask() -> bool:
-        return Batcher(9, 8, 9.0, alone=lambda: True).submit(by, Query(k=3)).done()
 
-    assert asyncio.run(ask())
+def test_lone_query_waits_behind_those_that_wait() -> None:
+    async def ask() -> list[bytes]:
+        batcher, by = Batcher(9, 8, 9.0), Counting()
+        first, second = submitted(batcher, by, 1), batcher.submit(by, Query(k=2), write, lone=True)
+        assert isinstance(second, asyncio.Future)
+        return [await first, await second]
+
+    assert asyncio.run(ask()) == [b"1", b"2"]
+
+
+def test_answer_that_cannot_be_written_spoils_no_other() -> None:
+    def refuse(found: Retrieved) -> bytes:
+        raise RequestError("cannot be written")
+
+    async def ask() -> list[bytes | BaseException]:
+        batcher, by = Batcher(9, 8, 9.0), Counting()
+        spoilt = batcher.submit(by, Query(k=1), refuse)
+        assert isinstance(spoilt, asyncio.Future)
+        return await asyncio.gather(spoilt, submitted(batcher, by, 2), return_exceptions=True)
+
+    first, second = asyncio.run(ask())
+    assert isinstance(first, RequestError)
+    assert second == b"2"

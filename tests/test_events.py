@@ -68,6 +68,11 @@ def event(item: str, seconds: float = 0, user: str = "u") -> StoredEvent:
     return StoredEvent(user, item, NOW + seconds)
 
 
+async def recent(store: EventsStore, user: str) -> list[str]:
+    found = store.recent(user)
+    return found if isinstance(found, list) else await found
+
+
 def kept(where: str, *events: StoredEvent, user: str = "u", **settings: Any) -> list[str]:
     """What a store gives back, asked by another process's connection than the one that wrote."""
 
@@ -75,7 +80,7 @@ def kept(where: str, *events: StoredEvent, user: str = "u", **settings: Any) -> 
         writer, reader = opened(where, **settings), opened(where, **settings)
         for one in events:
             await writer.append([one])
-        found = await reader.recent(user)
+        found = await recent(reader, user)
         await writer.close()
         await reader.close()
         return found
@@ -104,7 +109,7 @@ def test_many_writers_lose_nothing(where: str) -> None:
     async def work() -> list[str]:
         stores = [opened(where) for _ in range(4)]
         await asyncio.gather(*(store.append([event(f"{n}-{i}")]) for n, store in enumerate(stores) for i in range(10)))
-        found = await stores[0].recent("u")
+        found = await recent(stores[0], "u")
         for store in stores:
             await store.close()
         return found

@@ -1,13 +1,12 @@
-"""The ASGI application by itself: what happens before and after a handler."""
+"""Dispatching by itself: what happens before and after a handler."""
 
-import asyncio
 import json
 from typing import Any
 
 import pytest
 
 from pipeline.config_serve import ServeConfig
-from serving.asgi import App
+from serving.dispatch import App, Exchange
 from serving.metrics import Metrics
 from serving.protection import Gate
 from serving.route import Request, Route, Router
@@ -18,11 +17,11 @@ from serving.shared_numbers import SharedNumbers
 class Api:
     """Handlers that tell what reached them."""
 
-    async def hello(self, request: Request) -> bytes:
+    def hello(self, request: Request) -> bytes:
         """Say hello."""
         return json.dumps({"id": request.path_id, "body": len(request.body)}).encode()
 
-    async def fail(self, request: Request) -> bytes:
+    def fail(self, request: Request) -> bytes:
         """Fail."""
         raise ValueError("a secret of the server")
 
@@ -45,47 +44,44 @@ def app(tmp_path):
     buckets.unlink()
 
 
-def call(app: App, method: str, path: str, *parts: bytes) -> tuple[int, dict[bytes, bytes], Any]:
-    """Status, headers and JSON of an answer to a request whose body comes in parts."""
-    sent: list[dict[str, Any]] = []
-    messages = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
-    messages.append({"type": "http.request", "body": b"", "more_body": False})
-
-    async def receive() -> dict[str, Any]:
-        return messages.pop(0)
-
-    async def send(message: dict[str, Any]) -> None:
-        sent.append(message)
-
-    scope = {"type": "http", "method": method, "raw_path": path.encode(), "query_string": b"", "headers": []}
-    asyncio.run(app(scope, receive, send))
-    return sent[0]["status"], dict(sent[0]["headers"]), json.loads(sent[1]["body"])
+def call(app: App, method: str, path: str, *parts: bytes) -> tuple[Exchange, Any]:
+    """What became of a request whose body comes in parts, and the JSON of its answer."""
+    exchange = Exchange(method, path, b"", {}, answered=lambda: None)
+    app.begin(exchange)
+    for part in parts:
+        if exchange.content is None:
+            app.take_body(exchange, part)
+    if exchange.content is None:
+        app.finish(exchange)
+    assert exchange.content is not None
+    return exchange, json.loads(exchange.content)
 
 
 @pytest.mark.parametrize(
     ("path", "path_id"), [("/hello", ""), ("/hello/a%2Fb", "a%2Fb"), ("/hello/a/b", "a/b"), ("/hello/again", "again")]
 )
 def test_path_leads_to_its_route(app, path, path_id):
-    assert call(app, "GET", path)[2] == {"id": path_id, "body": 0}
+    assert call(app, "GET", path)[1] == {"id": path_id, "body": 0}
 
 
 def test_body_in_parts_is_put_together(app):
-    assert call(app, "POST", "/hello", b"12345", b"678")[2]["body"] == 8
+    assert call(app, "POST", "/hello", b"12345", b"678")[1]["body"] == 8
 
 
 def test_body_that_is_too_large_ends_the_connection(app):
-    status, headers, _ = call(app, "POST", "/hello", b"12345", b"678901")
-    assert (status, headers[b"connection"]) == (413, b"close")
+    exchange, _ = call(app, "POST", "/hello", b"12345", b"678901")
+    assert (exchange.status, exchange.hang_up) == (413, True)
 
 
 def test_full_queue_is_told_before_the_body_is_read(app):
-    status, headers, content = call(app, "POST", "/full", b"x" * 100)
-    assert (status, headers[b"retry-after"], content["error"]["code"]) == (503, b"1", "overloaded")
+    exchange, content = call(app, "POST", "/full", b"x" * 100)
+    assert (exchange.status, dict(exchange.more)[b"retry-after"]) == (503, b"1")
+    assert (content["error"]["code"], exchange.body) == ("overloaded", b"")
 
 
 def test_fault_of_the_server_tells_nothing_of_it(app, caplog):
-    status, _, content = call(app, "GET", "/hello/x/again")
-    assert (status, content["error"]["code"]) == (500, "internal")
+    exchange, content = call(app, "GET", "/hello/x/again")
+    assert (exchange.status, content["error"]["code"]) == (500, "internal")
     assert "secret" not in content["error"]["message"]
     assert "a secret of the server" in caplog.text
 
