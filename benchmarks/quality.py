@@ -143,7 +143,7 @@ def catalogue_table(evaluations: dict[str, list[Artifact]], at: list[int]) -> st
 def baseline_table(evaluation: Location, at: list[int], labels: dict[str, str]) -> str:
     """HIT@N and coverage of every baseline as Markdown; none of them depends on a seed."""
     rows = [f"| baseline | {' | '.join(f'HIT@{n}' for n in at)} | coverage@{HEADLINE} |", "|---" * (len(at) + 2) + "|"]
-    content = json.loads(open_artifact(evaluation, "evaluation", 1).file("report.json").read_text(encoding="utf-8"))
+    content = json.loads(open_artifact(evaluation, "evaluation", 2).file("report.json").read_text(encoding="utf-8"))
     for scorer in content["parts"]["trained"]["scorers"]:
         if scorer != "model":
             run = Run.read(evaluation, scorer)

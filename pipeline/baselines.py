@@ -21,7 +21,7 @@ from pipeline.progress import bar
 from pipeline.ranking import Ranking, Score, evaluate
 from pipeline.sequences import UserSequences
 
-KIND, VERSION = "baselines", 1
+KIND, VERSION = "baselines", 2
 DAY = 86_400
 RIDGES = (100, 300, 500, 1000, 2000)
 LAST = (5, 10, 20, 50)
@@ -92,6 +92,8 @@ class Ease:
     def score(self, evaluation_set: EvaluationSet, last: int | None = None) -> Score:
         """Score by the user's history, or by its `last` items only. Candidates without a train event have 0."""
         trained, width = len(self.weights), len(evaluation_set.candidates)
+        if not evaluation_set.counts[evaluation_set.candidates].any():  # new items among themselves
+            return lambda start, stop: np.zeros((stop - start, width), np.float32)
 
         def score(start: int, stop: int) -> np.ndarray:
             rows, positions = evaluation_set.history_positions(start, stop)

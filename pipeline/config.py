@@ -124,6 +124,11 @@ class TowerConfig(Section):
     dropout: float = Fraction
     history_dropout: float = Fraction
     """Share of history items hidden in training."""
+    id_dropout: float = Fraction
+    """Share of a training batch's items that are embedded as if they were new: without their id, and without values
+    that no other item has. So are the items that really have no train event, where this is not 0 (docs/training.md)."""
+    user_dropout: float = Fraction
+    """Share of a training batch's examples whose user's fields are all missing, as those of a new user are."""
     normalize: bool = True
     """L2-normalise both outputs: scores are cosines (CFM, eq. 6). False: inner products (MicRec, eq. 7)."""
     item_fields: list[str] | None = None

@@ -20,7 +20,7 @@ from pipeline.tables import Tables
 if TYPE_CHECKING:
     from towers.two_tower import TwoTower
 
-KIND, VERSION = "evaluation", 1
+KIND, VERSION = "evaluation", 2
 PER_USER = pa.schema(
     [
         ("scorer", pa.dictionary(pa.int8(), pa.string())),

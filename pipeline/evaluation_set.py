@@ -1,6 +1,6 @@
 """What is evaluated: the users of one phase, what each had seen before it, and what each did in it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -15,6 +15,10 @@ from pipeline.split import cut, time_bounds
 Phase = Literal["validation", "test"]
 Candidates = Literal["trained", "catalogue"]
 Users = Literal["known", "cold"]
+FEW = 4
+"""Clicks of an item, or events of a user, up to which little can be learned from them."""
+NEW_SHARE = 0.01
+"""Of the targets: fewer new items say nothing."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,27 @@ class EvaluationSet:
             counts=counts,
         )
 
+    def of_new_items(self) -> "EvaluationSet":
+        """The pairs whose target has no train event, with all such items as candidates and no others."""
+        new = self.counts[self.target_items] == 0
+        new &= self.target_items > 0
+        pairs = np.bincount(self.target_rows[new], minlength=len(self))
+        rows = np.flatnonzero(pairs)
+        history, history_offsets = _gather(self.history_offsets[:-1][rows], self.history_offsets[1:][rows])
+        return replace(
+            self,
+            users=self.users[rows],
+            request_times=self.request_times[rows],
+            history_offsets=history_offsets,
+            history_items=self.history_items[history],
+            history_timestamps=self.history_timestamps[history],
+            target_offsets=np.concatenate(([0], np.cumsum(pairs[rows]))),
+            target_items=self.target_items[new],
+            target_timestamps=self.target_timestamps[new],
+            duplicates=0,
+            candidates=(np.flatnonzero(self.counts[1:] == 0) + 1).astype(np.int32),
+        )
+
     @cached_property
     def positions(self) -> np.ndarray:
         """int32 [R]: the place of each item index in `candidates`, -1 for items that are none."""
@@ -144,17 +169,39 @@ def slices(deciles: np.ndarray, gaps: np.ndarray, gap_seconds: int | None) -> di
     return parts
 
 
+def cold_start_slices(evaluation_set: EvaluationSet) -> dict[str, np.ndarray]:
+    """The pairs by how much was known in training of the item, and before the request of the user: bool [T] by name."""
+    clicks = evaluation_set.counts[evaluation_set.target_items]
+    events = np.diff(evaluation_set.history_offsets)[evaluation_set.target_rows]
+    slices = {
+        "item never seen": clicks == 0,
+        f"item of 1-{FEW} clicks": (clicks > 0) & (clicks <= FEW),
+        f"item of {FEW + 1}+ clicks": clicks > FEW,
+        "user without history": events == 0,
+        f"user of 1-{FEW} events": (events > 0) & (events <= FEW),
+        f"user of {FEW + 1}+ events": events > FEW,
+    }
+    return {name: mask for name, mask in slices.items() if mask.any()}
+
+
 def evaluated_parts(
     sequences: UserSequences, item_count: int, split: SplitConfig, phase: Phase
 ) -> dict[str, EvaluationSet]:
-    """Every part of a report: `trained`, and in a `time` split also `catalogue` and `cold_users`.
+    """Every part of a report: `trained`, and where new items or users matter also the others.
 
     trained: known users, items with a train event. catalogue: known users, all items, so that a model that reads
-    item fields may find new ones. cold_users: users without a history (left out when there are none), trained items.
+    item fields may find new ones. new_items: the targets without a train event among all such items. Both in a `time`
+    split, or with NEW_SHARE of the targets new. cold_users: users without a history (of a `time` split, left out when
+    there are none), trained items.
     """
     parts = {"trained": EvaluationSet.build(sequences, item_count, split, phase)}
+    catalogue = EvaluationSet.build(sequences, item_count, split, phase, candidates="catalogue")
+    new = catalogue.of_new_items()
+    if split.kind == "time" or len(new.target_items) > NEW_SHARE * len(catalogue.target_items):
+        parts["catalogue"] = catalogue
+        if len(new):
+            parts["new_items"] = new
     if split.kind == "time":
-        parts["catalogue"] = EvaluationSet.build(sequences, item_count, split, phase, candidates="catalogue")
         cold = EvaluationSet.build(sequences, item_count, split, phase, users="cold")
         if len(cold):
             parts["cold_users"] = cold

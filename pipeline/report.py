@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline import plots
 from pipeline.config import Config
-from pipeline.evaluation_set import EvaluationSet, Phase, slices
+from pipeline.evaluation_set import EvaluationSet, Phase, cold_start_slices, slices
 from pipeline.markdown import table
 from pipeline.metrics import DECILES, average_precision, coverage, hits, recall, sum_by_user
 from pipeline.ranking import Ranking
@@ -19,6 +19,7 @@ Rankings = dict[str, Ranking]
 TITLES = {
     "trained": "Items seen in training",
     "catalogue": "The whole catalogue, items never seen in training included",
+    "new_items": "Items never seen in training, among themselves",
     "cold_users": "Users without a history",
 }
 
@@ -67,6 +68,7 @@ def describe(evaluation_set: EvaluationSet, gap_seconds: int | None) -> dict[str
         "targets_already_seen": int(np.count_nonzero(evaluation_set.target_seen)),
         "repeated_events_merged": evaluation_set.duplicates,
         "slices": {name: int(np.count_nonzero(mask)) for name, mask in named.items()},
+        "cold_start": {name: int(np.count_nonzero(mask)) for name, mask in cold_start_slices(evaluation_set).items()},
         "deciles": [int(np.count_nonzero(evaluation_set.deciles == d)) for d in range(DECILES)],
     }
 
@@ -75,12 +77,14 @@ def measure(evaluation_set: EvaluationSet, ranking: Ranking, at: list[int], gap_
     """All metrics of one scorer on one part; a slice without pairs has None."""
     ranks, offsets = ranking.ranks, evaluation_set.target_offsets
     named = slices(evaluation_set.deciles, evaluation_set.gaps, gap_seconds)
+    known = cold_start_slices(evaluation_set)
     return {
         "hit": {str(n): float(hits(ranks, n).mean()) for n in at},
         "recall": {str(n): float(recall(ranks, offsets, n).mean()) for n in at},
         "map": {str(n): float(average_precision(ranks, offsets, n).mean()) for n in at},
         "coverage": {str(n): coverage(ranking.best_positions, n) for n in at},
         "slices": {name: {str(n): _mean(hits(ranks[mask], n)) for n in at} for name, mask in named.items()},
+        "cold_start": {name: {str(n): _mean(hits(ranks[mask], n)) for n in at} for name, mask in known.items()},
         "deciles": {str(n): [_mean(hits(ranks[evaluation_set.deciles == d], n)) for d in range(DECILES)] for n in at},
     }
 
@@ -128,6 +132,8 @@ def markdown(figures: dict[str, Any]) -> str:
     for part, content in figures["parts"].items():
         lines += ["", f"## {TITLES[part]}", "", _sizes(content), ""]
         lines += table(_main_header(content, at, headline), _main_rows(content, labels, at, headline))
+        lines += ["", f"HIT@{headline} by what was known (clicks in training, events before; pairs in brackets):", ""]
+        lines += table(["", *_counted(content["cold_start"])], _cold_start_rows(content, labels, headline))
         lines += ["", "Averages over users:", ""]
         lines += table(_user_header(at), _user_rows(content, labels, at))
         lines += [
@@ -169,6 +175,16 @@ def _main_rows(content: dict[str, Any], labels: dict[str, str], at: list[int], h
     for name, scorer in content["scorers"].items():
         sliced = [scorer["slices"][s][str(headline)] for s in _shown_slices(content)]
         values = [*(scorer["hit"][str(n)] for n in at), scorer["coverage"][str(headline)], *sliced]
+        yield [labels[name], *map(format_figure, values)]
+
+
+def _counted(counts: dict[str, int]) -> list[str]:
+    return [f"{name} ({count:,})" for name, count in counts.items()]
+
+
+def _cold_start_rows(content: dict[str, Any], labels: dict[str, str], headline: int) -> Iterable[list[str]]:
+    for name, scorer in content["scorers"].items():
+        values = [values[str(headline)] for values in scorer["cold_start"].values()]
         yield [labels[name], *map(format_figure, values)]
 
 

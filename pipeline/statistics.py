@@ -91,7 +91,7 @@ class Run:
     @classmethod
     def read(cls, path: Location | str, scorer: str = "model") -> "Run":
         """Open an evaluation artefact. Raises ArtifactError, or InputError when it has no such scorer."""
-        artifact = open_artifact(path, "evaluation", 1)
+        artifact = open_artifact(path, "evaluation", 2)
         scorers = json.loads(artifact.file("report.json").read_text(encoding="utf-8"))["parts"]["trained"]["scorers"]
         if scorer not in scorers:
             raise InputError(f"{path} has no scorer {scorer!r}; it holds {sorted(scorers)}")

@@ -1,6 +1,5 @@
 """The training stage: artefacts -> the model with the best validation HIT."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from pipeline import train_checks
 from pipeline.artifacts import Artifact, Spec, create, current, open_artifact
 from pipeline.catalogue import FieldTable, Vocabularies, item_table, user_table
 from pipeline.checkpoints import BEST, Checkpoints
-from pipeline.config import Config, TasksConfig
+from pipeline.config import Config, TasksConfig, TowerConfig
 from pipeline.config_loss import LossConfig
 from pipeline.dataset import TrainDataset
 from pipeline.errors import ArtifactError
@@ -97,7 +96,7 @@ def open_model(config: Config) -> Artifact:
     artifact = open_artifact(config.run_dir / "model", KIND, VERSION)
     trained_on = {name: made for name, made in artifact.manifest["spec"]["inputs"].items() if name != "warm_start"}
     other = [kind for kind, fingerprint in _fingerprints(config, trained_on).items() if fingerprint != trained_on[kind]]
-    if artifact.config["tower"] != json.loads(config.tower.model_dump_json()):
+    if TowerConfig(**artifact.config["tower"]) != config.tower:  # a setting younger than the model has its default
         other.append("`tower` settings")
     if other:
         raise ArtifactError(

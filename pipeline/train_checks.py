@@ -51,6 +51,11 @@ def check_fields(config: Config) -> None:
             f"{len(fields)} item fields of `tower.embedding_dim` {config.tower.embedding_dim} cannot be cut into "
             f"`tower.heads` {config.tower.heads} equal parts. Cure: another number of heads, or set `tower.history_dim`"
         )
+    if config.tower.id_dropout and fields == ["item_id"]:
+        raise ConfigError(
+            "`tower.id_dropout` hides the ids of items, but the towers read nothing else of them. Cure: more "
+            "`tower.item_fields`, or an id_dropout of 0"
+        )
     masking = config.tasks.feature_masking
     if masking.weight > 0 and masking.masking != "none" and len(fields) < 2:
         raise ConfigError(

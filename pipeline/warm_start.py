@@ -23,8 +23,13 @@ from pipeline.progress import say
 from pipeline.run_folder import VOCABULARIES
 from pipeline.storage import Location, locate
 from pipeline.vocabulary import Vocabulary
+from serving.bundle import OLDER as BUNDLES_BEFORE
+from serving.bundle import VERSION as BUNDLE
 from towers.keras import tf
 from towers.two_tower import TwoTower
+
+KNOWN = "model/cold_start/known/.ATTRIBUTES/VARIABLE_VALUE"
+"""The name in a checkpoint of `ColdStart.known`."""
 
 
 def find_source(config: Config) -> Artifact:
@@ -44,7 +49,10 @@ def find_source(config: Config) -> Artifact:
 def _trained(place: Location, config: Config) -> Artifact:
     kind = json.loads(storage.read_text(place / MANIFEST))["spec"]["kind"]
     if kind == "bundle":
-        bundle, model = open_artifact(place, kind, 1), place.parent.parent / "runs" / place.name / "model"
+        bundle, model = (
+            open_artifact(place, kind, BUNDLE, BUNDLES_BEFORE),
+            place.parent.parent / "runs" / place.name / "model",
+        )
         artifact = open_artifact(model, "model", 1)
         if artifact.fingerprint != bundle.manifest["spec"]["inputs"]["model"]:
             raise ArtifactError(f"the bundle at {place} was made of another model than {model}. Cure: name the run")
@@ -116,6 +124,20 @@ def warm_start(model: TwoTower, config: Config, source: Artifact) -> None:
         slot = slots.get(variable.ref())
         if slot is not None:
             slot.assign(_moved_slot(reader.get_tensor(keys[slot.ref()]), slot, moved))
+    if model.cold_start:
+        recorded = reader.get_tensor(KNOWN) if KNOWN in shapes else None
+        model.item_table.replace(model.cold_start.also_known(_known_before(config, source, recorded)))
+
+
+def _known_before(config: Config, source: Artifact, recorded: np.ndarray | None) -> np.ndarray:
+    """The items whose rows have learned in an earlier run, though they may have no train event now: bool [R].
+
+    recorded: bool [R0], what that run says itself; None where it had no `tower.id_dropout`.
+    """
+    then = Vocabulary.read(source.location(f"{VOCABULARIES}/items.parquet"))
+    now = Vocabularies.read(config.prepared_dir("vocabularies")).items
+    known = np.concatenate(([0], then.counts)) > 0 if recorded is None else recorded
+    return np.concatenate(([False], known[then.encode(now.values)]))
 
 
 def _moved_slot(old: np.ndarray, slot: tf.Variable, rows: Rows | None) -> np.ndarray:

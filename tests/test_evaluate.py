@@ -153,7 +153,7 @@ def test_run_writes_the_ranks_of_every_pair_and_scorer(config: Config) -> None:
 def test_run_reports_each_part_beside_the_baselines(config: Config) -> None:
     artifact = stage.run(config)
     figures = json.loads(artifact.file("report.json").read_text())
-    assert list(figures["parts"]) == ["trained", "catalogue", "cold_users"]
+    assert list(figures["parts"]) == ["trained", "catalogue", "new_items", "cold_users"]
     assert figures["labels"]["model"] == "known"
     assert "| known |" in artifact.file("report.md").read_text()
     assert figures["at"] == [1, 2, 3]

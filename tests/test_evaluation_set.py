@@ -11,7 +11,7 @@ from sequence_fixtures import TIME_SPLIT, Log, logs, sequences
 
 from pipeline.config import SplitConfig
 from pipeline.errors import ConfigError
-from pipeline.evaluation_set import EvaluationSet, before_refit, evaluated_parts, slices
+from pipeline.evaluation_set import EvaluationSet, before_refit, cold_start_slices, evaluated_parts, slices
 
 LEAVE_LAST_OUT = SplitConfig()
 ITEMS = 5
@@ -116,13 +116,54 @@ def test_slices_of_popularity_are_disjoint_and_complete() -> None:
     }
 
 
-def test_a_time_split_has_all_parts_and_leave_last_out_one() -> None:
-    assert list(evaluated_parts(sequences(LOG, TIME_SPLIT), ITEMS + 1, TIME_SPLIT, "test")) == [
-        "trained",
-        "catalogue",
-        "cold_users",
-    ]
-    assert list(evaluated_parts(sequences(LOG, LEAVE_LAST_OUT), ITEMS + 1, LEAVE_LAST_OUT, "test")) == ["trained"]
+@given(logs(ITEMS))
+def test_new_items_are_ranked_among_themselves(log: Log) -> None:
+    catalogue = build(log, TIME_SPLIT, candidates="catalogue")
+    new = catalogue.of_new_items()
+    trained = {item for user in log for time, item in user if time < 30}
+    fresh = [item for item in range(1, ITEMS + 1) if item not in trained]
+    assert new.candidates.tolist() == fresh
+    every = zip(
+        catalogue.users.tolist(),
+        per_user(catalogue.history_offsets, catalogue.history_items),
+        per_user(catalogue.target_offsets, catalogue.target_items),
+        strict=True,
+    )
+    expected = [(user, seen, kept) for user, seen, all_ in every if (kept := [t for t in all_ if t in fresh])]
+    histories, targets = (
+        per_user(new.history_offsets, new.history_items),
+        per_user(new.target_offsets, new.target_items),
+    )
+    assert list(zip(new.users.tolist(), histories, targets, strict=True)) == expected
+    assert len(new.request_times) == len(expected)
+    assert len(new.gaps) == len(new.target_items)
+
+
+def test_cold_start_slices_say_what_was_known_of_item_and_user() -> None:
+    log = [[(n, 1) for n in range(5)] + [(61, 2), (62, 3)], [(6, 2), (63, 1)]]
+    assert {name: mask.tolist() for name, mask in cold_start_slices(build(log, TIME_SPLIT)).items()} == {
+        "item never seen": [False, True, False],
+        "item of 1-4 clicks": [True, False, False],
+        "item of 5+ clicks": [False, False, True],
+        "user of 1-4 events": [False, False, True],
+        "user of 5+ events": [True, True, False],
+    }
+    cold = build([[(61, 1)], [(1, 1), (62, 2)]], TIME_SPLIT, users="cold")
+    assert list(cold_start_slices(cold)) == ["item of 1-4 clicks", "user without history"]
+
+
+def test_a_time_split_has_all_parts() -> None:
+    parts = evaluated_parts(sequences(LOG, TIME_SPLIT), ITEMS + 1, TIME_SPLIT, "test")
+    assert list(parts) == ["trained", "catalogue", "new_items", "cold_users"]
+
+
+def test_leave_last_out_has_new_items_where_there_are_any() -> None:
+    log = [[(1, 1), (2, 2), (3, 2)], [(1, 2), (2, 1), (3, 1)]]
+    assert list(evaluated_parts(sequences(log, LEAVE_LAST_OUT), ITEMS + 1, LEAVE_LAST_OUT, "test")) == ["trained"]
+    log[0][2] = (3, 4)
+    parts = evaluated_parts(sequences(log, LEAVE_LAST_OUT), ITEMS + 1, LEAVE_LAST_OUT, "test")
+    assert list(parts) == ["trained", "catalogue", "new_items"]
+    assert parts["new_items"].target_items.tolist() == [4]
 
 
 @pytest.mark.parametrize("split", [TIME_SPLIT, LEAVE_LAST_OUT])

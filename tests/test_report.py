@@ -110,18 +110,21 @@ def test_the_page_shows_every_part_and_scorer(figures: dict[str, Any]) -> None:
     assert [line for line in page.splitlines() if line.startswith("## ")] == [
         "## Items seen in training",
         "## The whole catalogue, items never seen in training included",
+        "## Items never seen in training, among themselves",
         "## Users without a history",
     ]
     assert "3 users, 6 pairs (head 2, tail 2, unseen 2, gap >= 63 s 3), 4 candidates." in page
     assert "so are 1 that the user had already seen; 1 repeated events count once." in page
     tables = [line for line in page.splitlines() if line.startswith("| popularity |")]
     assert tables[0].startswith("| popularity | .5000 | .5000 | 1.0000 |")
-    assert len(tables) == 9
+    assert len(tables) == 16
+    assert "| item never seen (2) | item of 1-4 clicks (4) | user of 1-4 events (6) |" in page
+    assert tables[1] == "| popularity | .0000 | .7500 | .5000 |"
 
 
 def test_unseen_targets_have_a_column_where_a_list_can_hold_them(figures: dict[str, Any]) -> None:
     headers = [line for line in report.markdown(figures).splitlines() if "coverage@2" in line]
-    assert ["HIT@2 unseen" in header for header in headers] == [False, True, False]
+    assert ["HIT@2 unseen" in header for header in headers] == [False, True, True, False]
 
 
 def test_every_row_of_a_table_has_the_cells_of_its_header(figures: dict[str, Any]) -> None:

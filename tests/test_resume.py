@@ -24,6 +24,8 @@ EVERY_STEP = "train.checkpoint_minutes=0.0000001"
 HARD = (
     "tower.dropout=0.2",
     "tower.history_dropout=0.2",
+    "tower.id_dropout=0.2",
+    "tower.user_dropout=0.2",
     "loss={negatives: {uniform: 20, queue: 40, queue_warmup: 3, hard: {count: 2}}, frequency: {source: streaming}}",
     "tasks.feature_level={weight: 0.1, batch_size: 16, negatives: 4}",
     "train.history_sampling=others",

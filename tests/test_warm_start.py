@@ -18,8 +18,10 @@ from pipeline.config import Config
 from pipeline.errors import ArtifactError, ConfigError, TrainingInterruptedError
 from pipeline.importers import import_source
 from pipeline.tables import Tables
-from pipeline.train import train
+from pipeline.train import load_model, train
+from pipeline.vocabulary import Vocabulary
 from pipeline.warm_start import Rows, find_source
+from serving.bundle import VERSION
 
 STILL = ("train.learning_rate=1e-30", "train.max_epochs=1", "train.warm_start_field=category")
 """Steps that change no weight: what is left is what the run began with."""
@@ -110,6 +112,25 @@ def test_adagrad_keeps_how_far_each_known_row_has_come(workdir, grown):
     assert max(before[then].max() for then, _ in common) > 0.1
 
 
+def known_items(config: Config) -> np.ndarray:
+    """The items whose rows have learned, as the model says it."""
+    return np.flatnonzero(variables(model_of(config), "weights")["model/cold_start/known/.ATTRIBUTES/VARIABLE_VALUE"])
+
+
+def test_an_item_that_was_trained_before_stays_known_without_a_train_event(workdir, grown):
+    once = ("tower.id_dropout=0.2", "train.max_epochs=1")
+    runs = [("fresh", []), ("second", ["train.warm_start=old"]), ("third", ["train.warm_start=second"])]
+    fresh, second, third = (config_of(workdir, name, *once, *source) for name, source in runs)
+    for config in (fresh, second, third):
+        train(config)
+    old = Vocabulary.read(model_of(config_of(workdir, "old")).location("vocabularies/items.parquet"))
+    trained = {value for value, count in zip(old.values.to_pylist(), old.counts, strict=True) if count}
+    silent = [row for row, value in enumerate(names(model_of(grown), "items.parquet"), start=1) if value in trained]
+    assert set(silent) - set(known_items(fresh))  # or nothing is tested
+    assert set(known_items(second)) == set(known_items(third)) == set(known_items(fresh)) | set(silent)
+    assert load_model(third).item_table.columns["item_id"].numpy()[silent].tolist() == silent
+
+
 def test_a_checkpoint_can_be_begun_with(workdir):
     config = config_of(workdir, "from-checkpoint", *STILL, f"train.warm_start={workdir}/runs/stopped/checkpoint")
     train(config)
@@ -121,11 +142,11 @@ def test_a_checkpoint_can_be_begun_with(workdir):
 
 def test_a_bundle_stands_for_the_model_it_was_made_of(workdir, grown):
     bundle = Path(workdir) / "bundles" / "grown"
-    with create(bundle, Spec("bundle", 1, {"model": model_of(grown).fingerprint})):
+    with create(bundle, Spec("bundle", VERSION, {"model": model_of(grown).fingerprint})):
         pass
     config = config_of(workdir, "from-bundle", f"train.warm_start={bundle}")
     assert find_source(config) == model_of(grown)
-    with create(bundle, Spec("bundle", 1, {"model": "another"})):
+    with create(bundle, Spec("bundle", VERSION, {"model": "another"})):
         pass
     with pytest.raises(ArtifactError, match=r"was made of another model than .*Cure: name the run"):
         find_source(config)

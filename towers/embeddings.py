@@ -101,6 +101,11 @@ class ItemTable(keras.layers.Layer):
         }
         self.rows = len(next(iter(table.columns.values())))
 
+    def replace(self, table: FieldTable) -> None:
+        """Take the values of another table of the same shape."""
+        for name, column in self.columns.items():
+            column.assign(table.columns[name])
+
     def call(self, items: tf.Tensor) -> dict[str, tf.Tensor]:
         """int32 [n] -> the field values of those items, per field int32 [n] or [n, M]."""
         return {name: tf.gather(column, items) for name, column in self.columns.items()}

@@ -8,6 +8,7 @@ import numpy as np
 from pipeline.catalogue import FieldTable
 from pipeline.config import Config
 from towers.blocks import unit_norm
+from towers.cold_start import ColdStart, hide_users
 from towers.embeddings import FieldEmbeddings, ItemTable, select_fields
 from towers.history import History, take
 from towers.keras import keras, tf, tfrs
@@ -54,7 +55,10 @@ class UserTower(keras.Model):
         history = History(embedded, present, rows)
         fields = None
         if self.user_embeddings.fields:
-            fields = self.user_embeddings({name: inputs[name] for name in self.field_shapes})
+            values = {name: inputs[name] for name in self.field_shapes}
+            if training and self.config.tower.user_dropout:
+                values = hide_users(self.user_embeddings.fields, values, self.config.tower.user_dropout)
+            fields = self.user_embeddings(values)
         vectors = self.tower(history, fields, training=training)
         return unit_norm(vectors) if self.config.tower.normalize else vectors
 
@@ -82,7 +86,9 @@ class TwoTower(tfrs.models.Model):
         self.config = config
         items = select_fields(items, config.tower.item_fields, "tower.item_fields")
         users = select_fields(users, config.tower.user_fields, "tower.user_fields")
-        self.item_table = ItemTable(items)
+        rate = config.tower.id_dropout
+        self.cold_start = ColdStart(items, item_counts > 0, rate) if rate else None
+        self.item_table = ItemTable(self.cold_start.table() if self.cold_start else items)
         self.item_embeddings = FieldEmbeddings(
             items.fields, config.tower.embedding_dim, maskable=any(task.masks_fields for task in tasks)
         )
@@ -144,19 +150,26 @@ class TwoTower(tfrs.models.Model):
     def retrieval_loss(self, inputs: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
         """The softmax of the positives against the negatives of the configuration (towers/negatives.py)."""
         groups = [tf.reshape(inputs["history"], (-1,)), *self.negatives.items(inputs)]
-        embedded, (history, *others) = self._embed_once(groups)
+        embedded, (history, *others) = self._embed_once(groups, training)
         users = self.user_tower.encode(embedded, tf.reshape(history, tf.shape(inputs["history"])), inputs, training)
         vectors = [self.encode_items(take(embedded, rows), training) for rows in others]
         return self.negatives.loss(users, vectors, inputs, training)
 
-    def _embed_once(self, groups: list[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    def _embed_once(self, groups: list[tf.Tensor], training: bool) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """Embed each distinct item of some groups once: float32 [U, W], and the row of each item, int32 [n] a group.
 
         A batch names an item many times; without this, the gradient of every embedding table carries a row
         for each of them.
+
+        `tower.id_dropout` is drawn here, once per distinct item and step: the positive of one user is a negative of all
+        others, and one softmax can only hold one vector of it. Over the steps each item is new equally often, in
+        histories as in the item tower.
         """
         unique, inverse = tf.unique(tf.concat(groups, axis=0))
-        embedded = self.item_embeddings(self.item_table(unique))  # (U, W)
+        values = self.item_table(unique)
+        if training and self.cold_start:
+            values = self.cold_start(values)
+        embedded = self.item_embeddings(values)  # (U, W)
         return embedded, tf.split(inverse, [tf.size(group) for group in groups])
 
     def item_vectors(self, indices: np.ndarray) -> np.ndarray:
