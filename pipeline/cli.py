@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline import stages
+from pipeline import cli_tune, stages
 from pipeline.cli_options import ConfigOption, Debug, DebugOption, Format, Phase, SetOption
 from pipeline.config import Config
 from pipeline.config_file import load_config
@@ -142,6 +142,9 @@ def train(
     if warm_start is not None:
         loaded.train.warm_start = warm_start
     stages.run("train", loaded)
+
+
+app.command(epilog=cli_tune.EXAMPLES)(cli_tune.tune)
 
 
 @app.command(

@@ -15,6 +15,7 @@ from pipeline.config_section import Section
 from pipeline.config_serve import ServeConfig
 from pipeline.config_source import SourceConfig
 from pipeline.config_train import TrainConfig, WatchConfig
+from pipeline.config_tune import TuneConfig
 from pipeline.storage import Location, locate
 
 Fraction = Field(default=0.0, ge=0.0, lt=1.0)
@@ -240,6 +241,7 @@ class Config(Section):
     tasks: TasksConfig = TasksConfig()
     train: TrainConfig = TrainConfig()
     watch: WatchConfig = WatchConfig()
+    tune: TuneConfig = TuneConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     export: ExportConfig = ExportConfig()
     serve: ServeConfig = ServeConfig()

@@ -77,10 +77,10 @@ def _explain(error: Any) -> str:
 
 
 def _section_keys(location: list[str]) -> list[str]:
-    """The keys of the section at `location`, seen through lists (`item_fields.0.kind`)."""
+    """The keys of the section at `location`, seen through lists (`item_fields.0.kind`) and names (`space.NAME.low`)."""
     section: Any = Config
     for part in location:
-        if part.isdigit():
+        if part not in section.model_fields:
             continue
         annotation = section.model_fields[part].annotation
         inner = [a for a in getattr(annotation, "__args__", ()) if isinstance(a, type) and issubclass(a, Section)]

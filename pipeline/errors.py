@@ -33,7 +33,11 @@ class StorageError(TwoTowerError):
 
 
 class TrainingError(TwoTowerError):
-    """Training cannot go on, for instance because the loss is no longer finite."""
+    """Training cannot go on, for instance because there is no room for a checkpoint."""
+
+
+class DivergedError(TrainingError):
+    """The loss is no longer finite."""
 
 
 class TrainingInterruptedError(TwoTowerError):

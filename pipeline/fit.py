@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.checkpoints import BEST, Checkpoints, Progress
 from pipeline.config import Config
 from pipeline.dataset import TrainDataset
-from pipeline.errors import TrainingError, TrainingInterruptedError
+from pipeline.errors import DivergedError, TrainingInterruptedError
 from pipeline.progress import bar, say
 from pipeline.run_folder import METRICS, RunFolder, metrics_lines
 from pipeline.stop_signal import StopSignal, listening
@@ -20,6 +20,8 @@ from pipeline.watch import Watch
 from towers.keras import tf
 from towers.two_tower import TwoTower
 
+EpochWatcher = Callable[[list[dict[str, Any]]], None]
+
 
 @dataclass
 class Fit:
@@ -27,6 +29,7 @@ class Fit:
 
     mine: finds hard negatives, when it is time; called before every step with the number of those before it.
     directory: the local folder of the model being written; the best weights lie there.
+    watcher: called after every epoch with the records of all of them; a run that it raises in is given up.
     """
 
     model: TwoTower
@@ -37,6 +40,7 @@ class Fit:
     directory: Path
     checkpoints: Checkpoints
     folder: RunFolder
+    watcher: EpochWatcher | None = None
     watch: Watch | None = None
     progress: Progress = field(default_factory=Progress)
 
@@ -48,8 +52,8 @@ class Fit:
     def run(self) -> dict[str, float]:
         """Run the epochs that are left; leaves the best weights in the directory. Returns the manifest's counts.
 
-        Raises TrainingError at a loss that is not finite or a checkpoint that cannot be written, and
-        TrainingInterruptedError after a SIGTERM or SIGINT.
+        Raises DivergedError at a loss that is not finite, TrainingError for a checkpoint that cannot be written,
+        TrainingInterruptedError after a SIGTERM or SIGINT, and whatever `watcher` raises.
         """
         monitored = f"HIT@{self.config.train.monitor}"
         with listening() as stop:
@@ -100,7 +104,7 @@ class Fit:
         progress.step += 1
         if not np.isfinite(loss):
             where = self.folder.save_batch({name: values.numpy() for name, values in batch.items()})
-            raise TrainingError(
+            raise DivergedError(
                 f"the loss is {loss} in epoch {progress.epoch}, step {progress.step}; its batch is in {where}. "
                 "Cure: a smaller `train.learning_rate`, or a larger temperature, and `--restart`"
             )
@@ -128,6 +132,8 @@ class Fit:
         self.folder.write_metrics(self.progress.records)
         if self.watch:
             self.watch.epoch(number, record["examples_per_second"], record.get("validation", {}))
+        if self.watcher:
+            self.watcher(self.progress.records)
 
     def _say(self, record: dict[str, Any]) -> None:
         validation = "".join(f", validation {name} {value:.4f}" for name, value in record.get("validation", {}).items())

@@ -5,6 +5,7 @@
     environment.json    the code's commit, Python, and the versions of all packages; nothing of the machine
     metrics.jsonl       one line a complete epoch
     bad_batch.npz       the batch whose loss was not finite, if there was one
+    trial.json          how it ended, where it was a trial of `twotower tune`
     tensorboard/        event files (pipeline/watch.py)
     checkpoint/         what `--resume` goes on from (pipeline/checkpoints.py)
     model/              the finished model
@@ -15,6 +16,7 @@ import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from pipeline.storage import Location
 
 CONFIG, ENVIRONMENT, METRICS = "config.yaml", "environment.json", "metrics.jsonl"
 BAD_BATCH = "bad_batch.npz"
+TRIAL = "trial.json"
 VOCABULARIES = "vocabularies"
 
 
@@ -61,6 +64,10 @@ class RunFolder:
         """Replace metrics.jsonl."""
         with unless_unreachable(f"{METRICS} is as of before"):
             self._write(METRICS, metrics_lines(records))
+
+    def note_trial(self, study: str, number: int, state: str) -> None:
+        """Say what became of the run as a trial of a study."""
+        self._write(TRIAL, json.dumps({"study": study, "number": number, "state": state}))
 
     def save_batch(self, batch: Mapping[str, np.ndarray]) -> Location:
         """Keep a batch that cannot be trained on, and say where."""
@@ -94,6 +101,7 @@ def unless_unreachable(what: str) -> Iterator[None]:
         say(f"{what}: {error}")
 
 
+@cache
 def environment() -> dict[str, Any]:
     """What code a run is made by: equal on every machine with the same packages."""
     packages = {each.metadata["Name"]: each.version for each in distributions()}

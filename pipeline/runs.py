@@ -13,7 +13,7 @@ from pipeline.differences import ABSENT, differing
 from pipeline.errors import RequestError, nearest
 from pipeline.manifest import MANIFEST
 from pipeline.markdown import table, text
-from pipeline.run_folder import CONFIG, ENVIRONMENT, METRICS
+from pipeline.run_folder import CONFIG, ENVIRONMENT, METRICS, TRIAL
 from pipeline.storage import Location
 
 
@@ -36,11 +36,14 @@ class Run:
         state = ["finished"] if finished else []
         if unfinished:
             state.append(f"unfinished in epoch {unfinished.counts['epoch']}, step {unfinished.counts['step']}")
+        trial = json.loads(_text(path, None, TRIAL) or "{}")
+        if not state and trial:
+            state.append(f"{trial['state']} as trial {trial['number']} of {trial['study']}")
         files = {name: _text(path, finished, name) for name in (CONFIG, ENVIRONMENT, METRICS)}
         records = [json.loads(line) for line in files[METRICS].splitlines()]
         config = yaml.safe_load(files[CONFIG]) or {}
         environment = json.loads(files[ENVIRONMENT] or "{}")
-        return cls(path.name, "; ".join(state) or "begun", config, environment, records, _best(records))
+        return cls(path.name, "; ".join(state) or "begun", config, environment, records, best_record(records))
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -107,7 +110,7 @@ def _cell(value: Any) -> str:
     return text(str(value))
 
 
-def _best(records: list[dict[str, Any]]) -> dict[str, Any]:
+def best_record(records: list[dict[str, Any]]) -> dict[str, Any]:
     """The record whose weights are kept: the first with the highest HIT, or the last without validation."""
     if not records:
         return {}

@@ -76,6 +76,16 @@ def evaluate(config: Config, phase: "Phase") -> None:
     print_report(artifact)
 
 
+def tune(config: Config) -> None:
+    """Search for the best settings and print the table of the trials."""
+    from pipeline.tune import tune as search
+    from pipeline.tune_report import BEST, TRIALS
+
+    folder = search(config)
+    print((folder / TRIALS).read_text(encoding="utf-8"))
+    say(f"the best settings are in {folder / BEST}; its model is trained")
+
+
 def roll_back(config: Config) -> None:
     """Publish the bundle before the current one again."""
     from pipeline.artifacts import roll_back as publish_before

@@ -14,7 +14,7 @@ from pipeline.config import Config, TasksConfig, TowerConfig
 from pipeline.config_loss import LossConfig
 from pipeline.dataset import TrainDataset
 from pipeline.errors import ArtifactError
-from pipeline.fit import Fit
+from pipeline.fit import EpochWatcher, Fit
 from pipeline.hard_negatives import hard_negative_mining
 from pipeline.run_folder import RunFolder
 from pipeline.sequences import UserSequences
@@ -51,12 +51,13 @@ class Inputs:
         return len(self.counts)
 
 
-def train(config: Config) -> Artifact:
+def train(config: Config, watcher: EpochWatcher | None = None) -> Artifact:
     """Train the towers of `config` and keep the weights with the best validation HIT; skipped when nothing changed.
 
     Writes the weights (with the optimiser's state), metrics.jsonl (one line an epoch), the resolved config and the
     environment to `<run>/model`. Without a validation part (`split.refit`, or `none`) all of `train.max_epochs` are run
     and the last weights kept. A run that is stopped leaves a checkpoint; `train.unfinished` says what is done with it.
+    watcher: see `Fit`.
 
     Raises TrainingError, TrainingInterruptedError, ArtifactError, ConfigError.
     """
@@ -64,7 +65,7 @@ def train(config: Config) -> Artifact:
     train_checks.task_artifacts(config)
     path = config.run_dir / "model"
     source = find_source(config) if config.train.warm_start else None
-    spec = _spec(config, source)
+    spec = model_spec(config, source)
     checkpoints = Checkpoints(config, spec)
     if done := current(path, spec) or _own_heir(path, spec, source):
         checkpoints.discard_finished()
@@ -74,6 +75,7 @@ def train(config: Config) -> Artifact:
     with create(path, spec) as draft:  # whose lock keeps a second process off the checkpoint too
         found = checkpoints.begin(config.train.unfinished)
         fit = _start(config, checkpoints, draft.dir)
+        fit.watcher = watcher
         fit.folder.keep_vocabularies(draft.dir)
         if found:
             fit.progress = checkpoints.restore(found, fit.model, draft.dir)
@@ -170,7 +172,7 @@ def _own_heir(path: Location, spec: Spec, source: Artifact | None) -> Artifact |
     return current(path, replace(spec, inputs=spec.inputs | {"warm_start": before}))
 
 
-def _spec(config: Config, source: Artifact | None) -> Spec:
+def model_spec(config: Config, source: Artifact | None) -> Spec:
     """The settings that the model depends on, and the artefacts it reads."""
     inputs = _fingerprints(config, ["tables", "vocabularies", "user_sequences", *sorted(needed_jobs(config))])
     settings = config.model_dump(include={"split", "tower", "loss", "train"}, exclude={"train": HOW_TO_RUN})
