@@ -5,7 +5,7 @@
     environment.json    the code's commit, Python, and the versions of all packages; nothing of the machine
     metrics.jsonl       one line a complete epoch
     bad_batch.npz       the batch whose loss was not finite, if there was one
-    trial.json          how it ended, where it was a trial of `twotower tune`
+    trial.json          what became of it, where it was a trial of `twotower tune`
     tensorboard/        event files (pipeline/watch.py)
     checkpoint/         what `--resume` goes on from (pipeline/checkpoints.py)
     model/              the finished model
