@@ -18,7 +18,8 @@ class TrainConfig(Section):
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of products in training; variables, sums and losses stay float32, and so does the exported tower. bfloat16 is for
     processors with AMX and for GPUs, float16 for GPUs without bfloat16; it scales the loss."""
-    max_epochs: PositiveInt = 20
+    max_epochs: int = Field(default=20, ge=0)
+    """0, with `warm_start`: that run's weights as they are, for the catalogue of now."""
     patience: PositiveInt = 3
     """Evaluations without a better validation HIT before training stops."""
     monitor: PositiveInt = 50

@@ -65,6 +65,8 @@ class Fit:
                     record["validation"] = {monitored: hit, **self.validation.spread()}
                 self._say(record)
                 self._end_epoch(record, hit)
+        if not self.progress.records:
+            self.checkpoints.save_best(self.model, self.directory)  # of no epoch: what the run began with
         (self.directory / METRICS).write_text(metrics_lines(self.progress.records), encoding="utf-8")
         if self.watch:
             tf.train.Checkpoint(model=self.model).read(str(self.directory / BEST)).assert_consumed()

@@ -157,7 +157,7 @@ def _start(config: Config, checkpoints: Checkpoints, directory: Path) -> Fit:
         model = TwoTower(config, inputs.items, inputs.users, inputs.counts, make_tasks(config.tasks, corpus))
     build(model)
     dataset = TrainDataset(config, inputs.sequences, inputs.users, inputs.rows)
-    model.compile(optimizer=make_optimizer(config.train, len(dataset) * config.train.max_epochs))
+    model.compile(optimizer=make_optimizer(config.train, max(1, len(dataset) * config.train.max_epochs)))
     model.optimizer.build(model.trainable_variables)
     validation = Validation.of(model, config, inputs.sequences, inputs.users, inputs.rows)
     mine = hard_negative_mining(model, dataset)

@@ -20,6 +20,8 @@ COPIES = 3
 def check_settings(config: Config) -> None:
     """Refuse what no data could be trained with. Raises ConfigError."""
     negatives, tower, size = config.loss.negatives, config.tower, config.train.batch_size
+    if not config.train.max_epochs and config.train.warm_start is None:
+        raise ConfigError("`train.max_epochs` is 0: nothing is trained. Cure: 1 or more, or a `train.warm_start`")
     if size < 2 and not negatives.uniform:
         raise ConfigError(
             "`train.batch_size` is 1, but the negatives of `loss.negatives.in_batch` are the other examples of the "

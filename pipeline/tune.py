@@ -80,27 +80,23 @@ def _study(config: Config, folder: Path) -> optuna.Study:
         pruner=pruner(config),
         load_if_exists=True,
     )
-    spec = model_spec(config, None)
-    settings = json.loads(
-        json.dumps(
-            {
-                "inputs": spec.inputs,
-                **config.model_dump(include={"split", "tower", "loss", "train"}, exclude={"train": HOW_TO_RUN}),
-                "tasks": config.tasks.model_dump(),
-                "tune": config.tune.model_dump(include={"space", "metric", "seed"}),
-            }
-        )
-    )
-    before = study.user_attrs.get("settings")
+    before, now = study.user_attrs.get("settings"), _settings(config)
     if before is None:
-        study.set_user_attr("settings", settings)
-    elif others := differing([before, settings]):
-        told = ", ".join(f"`{name}` {then} -> {now}" for name, (then, now) in others.items())
+        study.set_user_attr("settings", now)
+    elif others := differing([before, now]):
+        told = ", ".join(f"`{name}` {old} -> {new}" for name, (old, new) in others.items())
         raise ConfigError(
             f"the study at {folder} was begun with other settings: {told}. Cure: those again, another `name`, or "
             "delete that folder"
         )
     return study
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """What all trials of a study have in common, as JSON holds it: their inputs, the fixed settings, the space."""
+    sections = config.model_dump(include={"split", "tower", "loss", "tasks", "train"}, exclude={"train": HOW_TO_RUN})
+    search = config.tune.model_dump(include={"space", "metric", "seed"})
+    return json.loads(json.dumps({"inputs": model_spec(config, None).inputs, **sections, "tune": search}))
 
 
 def pruner(config: Config) -> optuna.pruners.BasePruner:
@@ -213,7 +209,7 @@ class Search:
         )
         if state == TrialState.COMPLETE and self.config.tune.keep == "best":
             best = self.study.best_trial.user_attrs[RUN]
-            for run in {each.user_attrs.get(RUN) for each in self.study.trials} - {best, None}:
+            for run in {each.user_attrs[RUN] for each in self.study.trials if RUN in each.user_attrs} - {best}:
                 storage.remove(self.config.root / "runs" / run / "model")
 
     def _run_name(self, trial: Trial | FrozenTrial) -> str:

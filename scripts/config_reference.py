@@ -7,7 +7,7 @@ import ast
 import inspect
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
@@ -72,6 +72,8 @@ def _section(model: type[config_section.Section], prefix: str, notes: dict[str, 
             continue
         default = "required" if field.is_required() else f"`{_default(field.default)}`"
         lines.append(f"| `{name}` | {_type(written)} | {default} | {_cell(note)} |")
+        if get_origin(field.annotation) is dict:
+            inner += _section(get_args(field.annotation)[1], f"{path}.SETTING", notes)
         if name == "item_fields" and model is config_source.TableSourceConfig:
             inner += _section(config_source.FieldConfig, f"{path}[]` and `{prefix}.user_fields[]", notes)
     if lines[-1] == "|---|---|---|---|":

@@ -42,6 +42,7 @@ def no_step(monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        (["train.max_epochs=0"], r"`train\.max_epochs` is 0: nothing is trained\. Cure: 1 or more, or a `train\.warm"),
         (["train.batch_size=1"], r"`train\.batch_size` is 1, but the negatives .*Cure: a larger batch"),
         (
             ["train.batch_size=1000000000"],

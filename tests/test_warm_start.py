@@ -131,6 +131,18 @@ def test_an_item_that_was_trained_before_stays_known_without_a_train_event(workd
     assert load_model(third).item_table.columns["item_id"].numpy()[silent].tolist() == silent
 
 
+def test_without_an_epoch_a_model_is_moved_to_the_catalogue_of_now(workdir, grown):
+    config = config_of(workdir, "moved", "train.warm_start=old", "train.max_epochs=0", "tower.id_dropout=0.2")
+    assert train(config).counts["epochs"] == 0
+    before, after = (variables(model_of(c), "weights") for c in (config_of(workdir, "old"), config))
+    rows = {
+        value: row for row, value in enumerate(names(model_of(config_of(workdir, "old")), "items.parquet"), start=1)
+    }
+    for row, value in enumerate(names(model_of(config), "items.parquet"), start=1):
+        assert value not in rows or np.array_equal(after[TABLE][row], before[TABLE][rows[value]]), value
+    assert len(load_model(config).item_vectors(np.arange(1, 61, dtype=np.int32))) == 60
+
+
 def test_a_checkpoint_can_be_begun_with(workdir):
     config = config_of(workdir, "from-checkpoint", *STILL, f"train.warm_start={workdir}/runs/stopped/checkpoint")
     train(config)
