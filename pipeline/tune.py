@@ -29,7 +29,7 @@ from pipeline.run_folder import METRICS, RunFolder
 from pipeline.runs import best_record
 from pipeline.train import HOW_TO_RUN, model_spec, train
 from pipeline.tune_space import Space
-from towers.keras import keras
+from towers.keras import keras, tf
 
 TRIES = 3
 """A trial that was killed so often is failed for good: maybe it is what needs more memory than there is."""
@@ -73,6 +73,8 @@ def _check(config: Config) -> None:
 def _study(config: Config, folder: Path) -> optuna.Study:
     """Open or begin the study. Raises ConfigError when it was begun with other settings."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # Each trial's model is traced anew, as it must be.
+    tf.get_logger().addFilter(lambda record: "triggered tf.function retracing" not in record.getMessage())
     study = optuna.create_study(
         storage=f"sqlite:///{folder / 'study.db'}",
         study_name=config.name,
@@ -194,8 +196,7 @@ class Search:
             raise optuna.TrialPruned
 
     def _metric(self, record: dict[str, Any]) -> float:
-        metric, validation = self.config.tune.metric, record.get("validation", {})
-        name = f"HIT@{self.config.train.monitor}" if metric == "hit" else metric
+        name, validation = tune_report.metric(self.config), record.get("validation", {})
         if name not in validation:
             raise ArtifactError(f"the validation part has too few users for {name}. Cure: a `split` that gives it more")
         return float(validation[name])
@@ -203,6 +204,7 @@ class Search:
     def _end(self, trial: Trial, state: TrialState, value: float | None = None) -> None:
         """Tell Optuna, note it in the run's folder, and remove weights that are not kept."""
         self.study.tell(trial, value, state)
+        say(f"trial {trial.number}: {state.name.lower()}{'' if value is None else f', {value:.4f}'}")
         name = trial.user_attrs[RUN]
         RunFolder(self.config.model_copy(update={"name": name})).note_trial(
             self.config.name, trial.number, state.name.lower()

@@ -23,6 +23,11 @@ TO_WEIGH = 4
 """Complete trials before it says anything which setting matters."""
 
 
+def metric(config: Config) -> str:
+    """What `tune.metric` is called in metrics.jsonl, such as `HIT@50`."""
+    return f"HIT@{config.train.monitor}" if config.tune.metric == "hit" else config.tune.metric
+
+
 def settings(params: Mapping[str, Any]) -> str:
     """`train.learning_rate=0.00312, tower.embedding_dim=32`."""
     return ", ".join(f"{name}={_shown(value)}" for name, value in params.items())
@@ -37,7 +42,7 @@ def write(folder: Path, config: Config, space: Space, study: optuna.Study) -> No
     chosen = space.config_of(best.params, best.user_attrs["run"])
     # Without the defaults it is what a person would write; the run is named, so that training finds it done.
     told = chosen.model_dump(mode="json", exclude_defaults=True)
-    head = f"# Trial {best.number} of {study.study_name}: {config.tune.metric} {best.value:.5f} on validation.\n"
+    head = f"# Trial {best.number} of {study.study_name}: {metric(config)} {best.value:.5f} on validation.\n"
     local_disk.replace(folder / BEST, head + yaml.safe_dump(told, sort_keys=False))
 
 
@@ -66,7 +71,7 @@ def page(config: Config, study: optuna.Study) -> str:
         ]
         for trial in shown
     ]
-    header = ["trial", "run", "state", config.tune.metric, "epochs", *(text(name) for name in names)]
+    header = ["trial", "run", "state", text(metric(config)), "epochs", *(text(name) for name in names)]
     return "\n".join([f"# Study {study.study_name}", "", *table(header, rows, texts=(1, 2)), ""])
 
 
@@ -89,12 +94,14 @@ def _draw_history(path: Path, config: Config, study: optuna.Study) -> None:
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     numbers, values = [t.number for t in complete], [_value(t) for t in complete]
-    axes.step(numbers, best(values), where="post", color=COLOURS[1], linewidth=1.6, label="best so far")
+    so_far, last = best(values), max(trial.number for trial in study.trials)
+    line: dict[str, Any] = {"color": COLOURS[1], "linewidth": 1.6, "label": "best so far"}
+    axes.step([*numbers, last], [*so_far, so_far[-1]], where="post", **line)
     axes.plot(numbers, values, "o", color=COLOURS[0], markersize=5, label="complete")
     hollow: dict[str, Any] = {"markerfacecolor": "none", "color": COLOURS[0]}
     axes.plot([t.number for t in pruned], [_value(t) for t in pruned], "o", markersize=5, label="pruned", **hollow)
     axes.set_xlabel("trial")
-    dress(axes, f"{config.tune.metric} on the validation part", percent=config.tune.metric == "hit")
+    dress(axes, f"{metric(config)} on the validation part", percent=config.tune.metric == "hit")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside upper left", frameon=False, ncols=3, labelcolor=INK)
     figure.savefig(path, dpi=150)

@@ -195,9 +195,9 @@ def test_a_study_of_other_settings_is_refused(study: Config) -> None:
 
 
 def test_more_trials_go_on_where_fewer_ended(workdir: str, study: Config) -> None:
-    for count in (2, 4):
+    for count in (1, 2):
         tune(searching(workdir, "grown", f"tune.trials={count}", space=BOTH))
-    assert told(trials(searching(workdir, "grown"))) == told(trials(study))
+    assert told(trials(searching(workdir, "grown"))) == told(trials(study))[:2]
 
 
 @pytest.mark.parametrize(
@@ -215,13 +215,13 @@ def test_pruners_by_name(name: str, kind: type) -> None:
 def test_trials_that_fall_behind_are_pruned_and_leave_no_model(workdir: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.tune.pruner", lambda _: optuna.pruners.MedianPruner(n_startup_trials=1))
     space = "{train.learning_rate: {choices: [0.0000001, 0.02]}, train.seed: {low: 1, high: 1000}}"
-    config = searching(workdir, "pruned", "tune.trials=5", "train.max_epochs=3", space=space)
+    config = searching(workdir, "pruned", "tune.trials=4", space=space)
     tune(config)
     pruned = [trial for trial in trials(config) if trial.state == TrialState.PRUNED]
     assert pruned
     for trial in pruned:
         run = Path(workdir) / "runs" / trial.user_attrs["run"]
-        assert len(trial.intermediate_values) < 3
+        assert len(trial.intermediate_values) == 1
         assert not (run / "model" / "MANIFEST.json").exists()
         assert not (run / "checkpoint").exists()
         assert f"pruned as trial {trial.number} of pruned" in listing(config)
@@ -266,12 +266,12 @@ def killer() -> Iterator[Executioner]:
 
 
 def test_a_killed_study_goes_on_as_if_it_had_not_been(workdir: str, killer: Executioner, study: Config) -> None:
-    config = searching(workdir, "killed", "tune.trials=4", space=BOTH)
+    config = searching(workdir, "killed", "tune.trials=2", space=BOTH)
     assert killer.dies(1, frozenset(), Path(workdir), tune_until, config, 9)
     tune(config)
     states = [trial.state for trial in trials(config)]
     assert states.count(TrialState.FAIL) == 1
-    assert told(trials(config)) == told(trials(study))
+    assert told(trials(config)) == told(trials(study))[:2]
 
 
 def test_a_trial_that_is_killed_again_and_again_is_failed_for_good(workdir: str) -> None:
