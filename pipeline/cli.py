@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline import cli_tune, stages
+from pipeline import cli_runs, stages
 from pipeline.cli_options import ConfigOption, Debug, DebugOption, Format, Phase, SetOption
 from pipeline.config import Config
 from pipeline.config_file import load_config
@@ -144,29 +144,8 @@ def train(
     stages.run("train", loaded)
 
 
-app.command(epilog=cli_tune.EXAMPLES)(cli_tune.tune)
-
-
-@app.command(
-    epilog="""\b
-Examples:
-  twotower runs -c configs/ml-1m.yaml
-  twotower runs -c configs/ml-1m.yaml base cfm"""
-)
-def runs(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", show_default=False)] = None,
-    config: ConfigOption = None,
-    settings: SetOption = None,
-    debug: DebugOption = False,
-) -> None:
-    """List the runs of a workdir, or compare those named.
-
-    Of several runs only the settings that differ are shown, and the figures of each one's best epoch.
-    """
-    from pipeline.runs import comparison, listing
-
-    loaded = _load(config, settings)
-    print(comparison(loaded, names) if names else listing(loaded))
+app.command(epilog=cli_runs.RUNS)(cli_runs.runs)
+app.command(epilog=cli_runs.TUNE)(cli_runs.tune)
 
 
 @app.command(
