@@ -24,6 +24,7 @@ setup(
     description="Two-tower item retrieval: Beam preprocessing, Keras towers with SSL tasks, FAISS serving",
     python_requires=">=3.11,<3.13",
     packages=["pipeline", "towers", "ssl_tasks", "serving", "beam_jobs"],
+    package_data={"serving": ["explorer/*"]},
     install_requires=[
         "tensorflow>=2.21,<2.22",
         "tf-keras>=2.21,<2.22",
@@ -55,6 +56,9 @@ setup(
         "rich>=15,<16",
         "matplotlib>=3.11,<3.12",
         "scipy>=1.17,<1.19",
+        # The map of the items, and the search of settings.
+        "scikit-learn>=1.9,<1.10",
+        "optuna>=5.0,<6",
         # Artefacts in object stores by URL (docs/adr/0014-object-storage.md); each store has a driver of its own.
         "fsspec>=2026.9,<2027",
         "universal-pathlib>=0.3.10,<0.4",
@@ -72,6 +76,7 @@ setup(
             "moto[s3]>=5.2.5,<6",
             "flask>=3.1,<4",
             "flask-cors>=6.0.5,<7",
+            "playwright>=1.65,<1.66",
             "pytest>=9.2,<10",
             "pytest-timeout>=2.4,<3",
             "hypothesis>=6.170,<7",
