@@ -1,5 +1,5 @@
 # make demo | make test | make serve | make lint | make lock. Everything installs itself, into .venv.
-.PHONY: help install demo serve test test-flink lint lock docs
+.PHONY: help install demo serve test test-flink test-distribute lint lock docs
 
 # An environment may carry PYTHON=...; `make install PYTHON=python3.12` chooses one.
 PYTHON ?=
@@ -10,6 +10,7 @@ help:
 	@echo "make serve    serve the bundle of \$$(CONFIG), default configs/demo.yaml, over HTTP"
 	@echo "make test     install and run the tests"
 	@echo "make test-flink  fetch Flink (Java 11 or 17 and Maven), and run the Beam jobs on it"
+	@echo "make test-distribute  train on clusters of processes on this machine (minutes)"
 	@echo "make lint     ruff and mypy"
 	@echo "make docs     write docs/configuration.md from pipeline/config.py"
 	@echo "make install  only install; PYTHON=python3.12 chooses the Python (3.11 or 3.12)"
@@ -30,6 +31,9 @@ test: install
 test-flink: install
 	scripts/fetch_flink.sh
 	.venv/bin/pytest -m flink tests/test_flink.py
+
+test-distribute: install
+	.venv/bin/pytest -m distribute tests/test_cluster.py
 
 lint: install
 	.venv/bin/ruff check .

@@ -85,7 +85,7 @@ class Checkpoints:
         if unfinished == "restart":
             self.discard()
             return None
-        found = self._open()
+        found = self.found()
         other = self._differences(found)
         if not other and unfinished in ("resume", "auto"):
             self._tell(found)
@@ -156,10 +156,11 @@ class Checkpoints:
 
     def discard_finished(self) -> None:
         """Remove what a process killed between publishing its model and cleaning up has left."""
-        if storage.sizes(self.path).get(MANIFEST) is not None and not self._differences(self._open()):
+        if storage.sizes(self.path).get(MANIFEST) is not None and not self._differences(self.found()):
             self.discard()
 
-    def _open(self) -> Artifact:
+    def found(self) -> Artifact:
+        """The checkpoint that is there. Raises ArtifactError when it is damaged, or there is none."""
         try:
             return open_artifact(self.path, KIND, VERSION)
         except ArtifactError as error:

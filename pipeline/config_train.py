@@ -36,6 +36,13 @@ class TrainConfig(Section):
     unfinished: Literal["ask", "resume", "restart", "auto"] = "ask"
     """What to do with a run that was stopped: `ask`: nothing, and say so. `resume`: go on from its checkpoint; another
     config's is refused. `restart`: begin again. `auto`, that of `twotower run`: go on if it is this config's."""
+    distribute: Literal["none", "mirrored", "multi_worker", "parameter_server"] = "none"
+    """`mirrored`: all GPUs of this machine. `multi_worker`: the machines of TF_CONFIG, and their GPUs.
+    `parameter_server`: the tables lie on several machines of TF_CONFIG. See docs/training.md."""
+    devices: PositiveInt | None = None
+    """Of `mirrored`: so many logical devices of the processor in the place of GPUs, to try it without any."""
+    shard_bytes: PositiveInt = 262_144
+    """Of `parameter_server`: a table is cut into shards of at least so many bytes, at most one a server."""
     warm_start: str | None = None
     """Begin with the weights of an earlier run: the name of one of this workdir, or the folder (or URL) of a run, a
     model, a checkpoint, or a bundle whose model is still there."""

@@ -10,6 +10,7 @@ from pipeline.config import Config
 from pipeline.explicit_negatives import read_explicit_negatives
 from pipeline.negatives import BatchNegatives
 from pipeline.sequences import UserSequences
+from towers import replicas
 from towers.keras import tf
 
 DAY = 86_400.0
@@ -56,10 +57,15 @@ def other_history(events: Events, positions: np.ndarray, length: int, rng: np.ra
 
 
 class TrainDataset:
-    """Batches of the train events, one example per event, in a new order each epoch."""
+    """Batches of the train events, one example per event, in a new order each epoch.
 
-    def __init__(self, config: Config, sequences: UserSequences, users: FieldTable, rows: int) -> None:
-        self.config, self.events, self.users, self.rows = config, Events.train(sequences), users, rows
+    part: (number of this worker, number of workers), each of whom reads its share of every batch.
+    """
+
+    def __init__(
+        self, config: Config, sequences: UserSequences, users: FieldTable, rows: int, part: tuple[int, int] = (0, 1)
+    ) -> None:
+        self.part, self.config, self.events, self.users, self.rows = part, config, Events.train(sequences), users, rows
         explicit = read_explicit_negatives(config, self.events)
         self.negatives = BatchNegatives(config.loss.negatives, self.events, rows, explicit)
         self.weights = recency_weights(self.events.timestamps, config.train.half_life_days)
@@ -73,8 +79,10 @@ class TrainDataset:
         batches = tf.data.Dataset.from_generator(lambda: self.batches(number, done), output_signature=self.signature())
         return batches.prefetch(4)
 
-    def batches(self, number: int, done: int = 0) -> Iterator[dict[str, np.ndarray]]:
-        """The batches as numpy arrays; see `TwoTower.compute_loss` for their content.
+    def batches(
+        self, number: int, done: int = 0, part: tuple[int, int] | None = None
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """The batches as numpy arrays; see `TwoTower.compute_loss` for their content. part: instead of this worker's.
 
         A batch depends on `train.seed`, the epoch's number and its own place alone, so that any can be the first.
         """
@@ -83,12 +91,17 @@ class TrainDataset:
         for place in range(done, len(self)):
             # From 1, because numpy's seeds (s, e) and (s, e, 0) are the same.
             rng = np.random.default_rng([seed, number, place + 1])
-            yield self._batch(order[place * size : (place + 1) * size], rng)
+            yield self._batch(order[place * size : (place + 1) * size], rng, part or self.part)
 
-    def _batch(self, positions: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def _batch(self, positions: np.ndarray, rng: np.random.Generator, part: tuple[int, int]) -> dict[str, np.ndarray]:
+        """A worker's rows; what is drawn is drawn for all, so that a row is the same however many workers there are."""
         events, length = self.events, self.config.tower.history_length
-        recent = self.config.train.history_sampling == "recent"
-        history = recent_history(events, positions, length) if recent else other_history(events, positions, length, rng)
+        mine = slice(*replicas.bounds(len(positions), *part))
+        if self.config.train.history_sampling == "recent":
+            history = recent_history(events, positions[mine], length)
+        else:
+            history = other_history(events, positions, length, rng)[mine]
+        positions = positions[mine]
         batch = {"history": history, "positive": events.items[positions], "weight": self.weights[positions]}
         user = events.users[events.row[positions]]
         batch |= {field.name: self.users.columns[field.name][user] for field in self.users.fields}

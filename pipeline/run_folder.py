@@ -29,7 +29,6 @@ from pipeline.artifacts import code_version, open_artifact
 from pipeline.config import Config
 from pipeline.errors import StorageError
 from pipeline.progress import say
-from pipeline.storage import Location
 
 CONFIG, ENVIRONMENT, METRICS = "config.yaml", "environment.json", "metrics.jsonl"
 BAD_BATCH = "bad_batch.npz"
@@ -69,16 +68,14 @@ class RunFolder:
         """Say what became of the run as a trial of a study."""
         self._write(TRIAL, json.dumps({"study": study, "number": number, "state": state}))
 
-    def save_batch(self, batch: Mapping[str, np.ndarray]) -> Location:
-        """Keep a batch that cannot be trained on, and say where."""
-        path = self.path / BAD_BATCH
+    def save_batch(self, batch: Mapping[str, np.ndarray]) -> None:
+        """Keep a batch that cannot be trained on."""
 
         def write(name: str) -> None:
             with open(name, "wb") as stream:  # given a name, numpy would append its own ending
                 np.savez_compressed(stream, allow_pickle=False, **batch)
 
-        storage.write_part(path, write)
-        return path
+        storage.write_part(self.path / BAD_BATCH, write)
 
     def _described(self) -> dict[str, str]:
         return {

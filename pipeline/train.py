@@ -6,16 +6,20 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import train_checks
+from pipeline import local_disk, train_checks
 from pipeline.artifacts import Artifact, Spec, create, current, open_artifact
 from pipeline.catalogue import FieldTable, Vocabularies, item_table, user_table
 from pipeline.checkpoints import BEST, Checkpoints
+from pipeline.cluster import Cluster
 from pipeline.config import Config, TasksConfig, TowerConfig
 from pipeline.config_loss import LossConfig
 from pipeline.dataset import TrainDataset
-from pipeline.errors import ArtifactError
+from pipeline.devices import OneDevice
+from pipeline.distribute import check_distribute, cluster_of, find_devices
+from pipeline.errors import ArtifactError, TrainingError
 from pipeline.fit import EpochWatcher, Fit
 from pipeline.hard_negatives import hard_negative_mining
+from pipeline.parameter_servers import serve
 from pipeline.run_folder import RunFolder
 from pipeline.sequences import UserSequences
 from pipeline.storage import Location
@@ -33,8 +37,8 @@ from towers.precision import precision
 from towers.two_tower import TwoTower
 
 KIND, VERSION = "model", 1
-HOW_TO_RUN = {"checkpoint_minutes", "unfinished"}
-"""Settings of `train` that change nothing about the model."""
+HOW_TO_RUN = {"checkpoint_minutes", "unfinished", "distribute", "devices", "shard_bytes"}
+"""Settings of `train` that change nothing about the model, but in its last digits."""
 
 
 @dataclass(frozen=True)
@@ -62,31 +66,81 @@ def train(config: Config, watcher: EpochWatcher | None = None) -> Artifact:
     Raises TrainingError, TrainingInterruptedError, ArtifactError, ConfigError.
     """
     train_checks.check_settings(config)
+    check_distribute(config)
     train_checks.task_artifacts(config)
+    if (cluster := cluster_of(config)) and cluster.serves:
+        return _served(config, cluster)
+    devices = find_devices(config, cluster)
+    with devices.scope():
+        return _train(config, devices, watcher)
+
+
+def _served(config: Config, cluster: Cluster) -> Artifact:
+    """Do what the chief says. Returns: the model that it has made."""
+    serve(cluster)
+    try:
+        return open_artifact(config.run_dir / "model", KIND, VERSION)
+    except ArtifactError:
+        raise TrainingError("the chief has stopped without a model. Cure: see what it said last") from None
+
+
+def _train(config: Config, devices: OneDevice, watcher: EpochWatcher | None) -> Artifact:
     path = config.run_dir / "model"
     source = find_source(config) if config.train.warm_start else None
-    spec = model_spec(config, source)
+    spec = model_spec(config, source, devices)
     checkpoints = Checkpoints(config, spec)
     if done := current(path, spec) or _own_heir(path, spec, source):
-        checkpoints.discard_finished()
+        if devices.chief:
+            checkpoints.discard_finished()
         return done
+    devices.check(config)
     train_checks.check_fields(config)
     train_checks.check_artifacts(config)
-    with create(path, spec) as draft:  # whose lock keeps a second process off the checkpoint too
+    if devices.chief:
+        _lead(checkpoints, config, devices, source, spec, watcher)
+    else:
+        _follow(checkpoints, config, devices, source)
+    devices.from_chief(lambda: 0.0)  # or a follower would look for the model before the chief has written it
+    return open_artifact(path, KIND, VERSION)
+
+
+def _lead(
+    checkpoints: Checkpoints,
+    config: Config,
+    devices: OneDevice,
+    source: Artifact | None,
+    spec: Spec,
+    watcher: EpochWatcher | None,
+) -> None:
+    with create(config.run_dir / "model", spec) as draft:  # whose lock keeps a second process off the checkpoint too
         found = checkpoints.begin(config.train.unfinished)
-        fit = _start(config, checkpoints, draft.dir)
+        devices.from_chief(lambda: float(found is not None))
+        fit = _start(config, checkpoints, draft.dir, devices)
         fit.watcher = watcher
         fit.folder.keep_vocabularies(draft.dir)
-        if found:
-            fit.progress = checkpoints.restore(found, fit.model, draft.dir)
-        elif source:
-            warm_start(fit.model, config, source)
+        _take_up(fit, found, source)
         fit.folder.begin()
         with watching(config, fit.model, resumed=found is not None) as fit.watch:
             draft.counts.update(fit.run())
         fit.folder.end(draft.dir)
     checkpoints.discard()
-    return open_artifact(path, KIND, VERSION)
+
+
+def _follow(checkpoints: Checkpoints, config: Config, devices: OneDevice, source: Artifact | None) -> None:
+    """Train as a worker beside the chief, and write nothing."""
+    resumed = devices.from_chief(lambda: 0.0)
+    with local_disk.scratch() as directory:
+        fit = _start(config, checkpoints, directory, devices)
+        _take_up(fit, checkpoints.found() if resumed else None, source)
+        fit.run()
+
+
+def _take_up(fit: Fit, found: Artifact | None, source: Artifact | None) -> None:
+    """Begin where an earlier run has ended, if there is one."""
+    if found:
+        fit.progress = fit.checkpoints.restore(found, fit.model, fit.directory)
+    elif source:
+        warm_start(fit.model, fit.config, source)
 
 
 def open_model(config: Config) -> Artifact:
@@ -146,7 +200,7 @@ def build(model: TwoTower) -> None:
         task.loss(model, training=False)
 
 
-def _start(config: Config, checkpoints: Checkpoints, directory: Path) -> Fit:
+def _start(config: Config, checkpoints: Checkpoints, directory: Path, devices: OneDevice) -> Fit:
     """A run at its beginning: all variables made and initialised."""
     if config.train.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -156,12 +210,12 @@ def _start(config: Config, checkpoints: Checkpoints, directory: Path) -> Fit:
     with precision(config.train.precision):
         model = TwoTower(config, inputs.items, inputs.users, inputs.counts, make_tasks(config.tasks, corpus))
     build(model)
-    dataset = TrainDataset(config, inputs.sequences, inputs.users, inputs.rows)
+    dataset = TrainDataset(config, inputs.sequences, inputs.users, inputs.rows, devices.part)
     model.compile(optimizer=make_optimizer(config.train, max(1, len(dataset) * config.train.max_epochs)))
     model.optimizer.build(model.trainable_variables)
     validation = Validation.of(model, config, inputs.sequences, inputs.users, inputs.rows)
     mine = hard_negative_mining(model, dataset)
-    return Fit(model, config, dataset, mine, validation, directory, checkpoints, RunFolder(config))
+    return Fit(model, config, dataset, mine, validation, directory, checkpoints, RunFolder(config), devices)
 
 
 def _own_heir(path: Location, spec: Spec, source: Artifact | None) -> Artifact | None:
@@ -172,13 +226,14 @@ def _own_heir(path: Location, spec: Spec, source: Artifact | None) -> Artifact |
     return current(path, replace(spec, inputs=spec.inputs | {"warm_start": before}))
 
 
-def model_spec(config: Config, source: Artifact | None) -> Spec:
+def model_spec(config: Config, source: Artifact | None, devices: OneDevice | None = None) -> Spec:
     """The settings that the model depends on, and the artefacts it reads."""
     inputs = _fingerprints(config, ["tables", "vocabularies", "user_sequences", *sorted(needed_jobs(config))])
     settings = config.model_dump(include={"split", "tower", "loss", "train"}, exclude={"train": HOW_TO_RUN})
     if source is not None:
         inputs["warm_start"] = source.fingerprint
-    return Spec(KIND, VERSION, inputs, settings | {"tasks": _switched_on(config.tasks)})
+    settings |= {"tasks": _switched_on(config.tasks), **(devices.settings() if devices else {})}
+    return Spec(KIND, VERSION, inputs, settings)
 
 
 def _fingerprints(config: Config, kinds: Iterable[str]) -> dict[str, str]:

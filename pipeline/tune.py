@@ -65,6 +65,10 @@ def _check(config: Config) -> None:
         raise ConfigError(
             f"`{setting}` leaves no validation part to compare trials on. Cure: search without it, and refit the best"
         )
+    if config.train.distribute not in ("none", "mirrored"):
+        raise ConfigError(
+            f"`train.distribute` is {config.train.distribute}, but a search is one process. Cure: `none` or `mirrored`"
+        )
     train_checks.check_settings(config)
     train_checks.check_fields(config)
     train_checks.check_artifacts(config)

@@ -4,20 +4,21 @@ from towers.keras import tf
 from towers.precision import wide
 
 
-def info_nce(anchors: tf.Tensor, candidates: tf.Tensor, temperature: float) -> tf.Tensor:
-    """InfoNCE where row i's positive is candidate i and its negatives are all other candidates.
+def info_nce(anchors: tf.Tensor, candidates: tf.Tensor, temperature: float, first: tf.Tensor | int = 0) -> tf.Tensor:
+    """InfoNCE where row i's positive is candidate first + i and its negatives are all other candidates.
 
-    L = -1/N sum_i log( exp(<a_i, c_i> / tau) / sum_{j in [N]} exp(<a_i, c_j> / tau) )
+    L = -1/n sum_i log( exp(<a_i, c_i> / tau) / sum_{j in [N]} exp(<a_i, c_j> / tau) )
 
     Cosine similarity when both are of unit norm.
 
     Args:
-      anchors, candidates: float [N, D]. temperature: tau.
+      anchors: float [n, D]. candidates: float [N, D]. temperature: tau.
+      first: a replica has some rows of the anchors, and all candidates.
     Returns: a float scalar.
     References: Yao et al. 2021 (CFM), eq. 3.
     """
-    logits = wide(tf.matmul(anchors, candidates, transpose_b=True)) / temperature  # (N, N)
-    return tf.reduce_mean(tf.reduce_logsumexp(logits, axis=1) - tf.linalg.diag_part(logits))
+    logits = wide(tf.matmul(anchors, candidates, transpose_b=True)) / temperature  # (n, N)
+    return tf.reduce_mean(tf.reduce_logsumexp(logits, axis=1) - tf.linalg.diag_part(logits[:, first:]))
 
 
 def info_nce_sampled(

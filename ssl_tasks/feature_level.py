@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from pipeline.config import FeatureLevelConfig, TowerConfig
 from ssl_tasks.contrastive import info_nce_sampled
 from ssl_tasks.task import Task, following
+from towers import replicas
 from towers.keras import keras, tf
-from towers.randomness import uniform
 
 if TYPE_CHECKING:
     from towers.two_tower import TwoTower
@@ -26,27 +26,28 @@ class FeatureLevel(Task):
         return keras.layers.Dense(tower.hidden[-1], use_bias=False, name="feature_level_projector")
 
     def loss(self, model: "TwoTower", training: bool) -> tf.Tensor:
-        values = model.item_table(self.draw_items())
+        values = model.item_table(replicas.share(self.draw_items()))
         clean = model.item_embeddings(values)  # (n, W)
         project = model.projectors[self.name]
         anchors, augmented = project(clean), project(self.augment(model, values, clean))
-        negatives = tf.gather(augmented, following(tf.shape(clean)[0], self.config.negatives))  # (n, m, D)
-        return info_nce_sampled(anchors, augmented, negatives, self.config.temperature)
+        places = replicas.share(following(self.config.batch_size, self.config.negatives))  # (n, m)
+        negatives = tf.gather(replicas.gathered(augmented), places)  # (n, m, D)
+        loss = info_nce_sampled(anchors, augmented, negatives, self.config.temperature)
+        return replicas.portion(loss, tf.shape(anchors)[0])
 
     def augment(self, model: "TwoTower", values: dict[str, tf.Tensor], clean: tf.Tensor) -> tf.Tensor:
         """An augmentation of n items: their field values and raw embeddings float [n, W] -> float [n, W]."""
-        kind, ratio = self.config.augmentation, self.config.mask_ratio
+        kind = self.config.augmentation
         if kind == "element":
-            return clean * _kept(tf.shape(clean), ratio, clean.dtype)
+            return clean * self._kept(clean.shape[1], clean.dtype)
         fields = model.item_embeddings.fields
         if kind == "field":
-            kept = _kept((tf.shape(clean)[0], len(fields)), ratio, clean.dtype)
+            kept = self._kept(len(fields), clean.dtype)
             return clean * tf.repeat(kept, model.item_embeddings.dim, axis=1)  # (n, F) -> (n, F*D)
         multi = [field.name for field in fields if field.kind == "multi"]
-        keep = {name: uniform(tf.shape(values[name])) >= ratio for name in multi}
+        keep = {name: self._kept(values[name].shape[1], tf.bool) for name in multi}
         return model.item_embeddings(values, keep=keep)
 
-
-def _kept(shape: tf.Tensor | tuple, ratio: float, dtype: tf.DType) -> tf.Tensor:
-    """Independent draws: 0 with probability `ratio`, else 1."""
-    return tf.cast(uniform(shape) >= ratio, dtype)
+    def _kept(self, width: int, dtype: tf.DType) -> tf.Tensor:
+        """Independent draws for this replica's items, [n, width]: 0 with probability `mask_ratio`, else 1."""
+        return tf.cast(self.draw_values(width) >= self.config.mask_ratio, dtype)

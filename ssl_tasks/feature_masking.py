@@ -10,6 +10,7 @@ from pipeline.config import FeatureMaskingConfig
 from pipeline.errors import ArtifactError
 from ssl_tasks.contrastive import info_nce
 from ssl_tasks.task import Corpus, Task
+from towers import replicas
 from towers.embeddings import FieldEmbeddings
 from towers.keras import tf
 from towers.randomness import permutation, uniform
@@ -39,14 +40,15 @@ class FeatureMasking(Task):
         self.names, self.matrix = content["fields"], np.asarray(content["matrix"], dtype=np.float32)
 
     def loss(self, model: "TwoTower", training: bool) -> tf.Tensor:
-        values = model.item_table(self.draw_items())
+        values = model.item_table(replicas.share(self.draw_items()))
         embeddings = model.item_embeddings
         views = [
             embeddings(values, mask=mask, keep=self._keep(embeddings, values))
             for mask in self.masks([field.name for field in embeddings.fields])
         ]
         first, second = (model.encode_items(view, training) for view in views)
-        return info_nce(first, second, self.config.temperature)
+        loss = info_nce(first, replicas.gathered(second), self.config.temperature, replicas.first_row(second))
+        return replicas.portion(loss, tf.shape(first)[0])
 
     def masks(self, fields: list[str]) -> tuple[tf.Tensor, tf.Tensor]:
         """Draw the masked fields of both views: two bool [F]."""
@@ -72,7 +74,7 @@ class FeatureMasking(Task):
     def _keep(self, embeddings: FieldEmbeddings, values: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         rate = self.config.dropout_rate
         return {
-            field.name: uniform(tf.shape(values[field.name])) >= rate
+            field.name: self.draw_values(values[field.name].shape[1]) >= rate
             for field in embeddings.fields
             if field.kind == "multi"
         }

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.config import TaskConfig, TowerConfig
 from pipeline.storage import Location
+from towers import replicas
 from towers.keras import keras, tf
 from towers.randomness import uniform
 
@@ -29,6 +30,9 @@ class Corpus:
 
 class Task(ABC):
     """Base of every task. One instance serves one training run.
+
+    On several devices all replicas draw the same items, each takes its share of them as anchors, and the items that an
+    anchor is compared with are those of all (towers/replicas.py).
 
     Class attributes: `name`, the key under `tasks` in the config; `needs`, the Beam jobs whose artefacts it reads;
     `masks_fields`, whether it needs a learned default embedding per item field.
@@ -56,11 +60,15 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, model: "TwoTower", training: bool) -> tf.Tensor:
-        """The task's loss on items of its own drawing, a float scalar."""
+        """The task's loss on items of its own drawing, a float scalar; of several replicas each gives its portion."""
 
     def draw_items(self) -> tf.Tensor:
         """`batch_size` item indices, uniform over the corpus and never from the click distribution, int32 [n]."""
         return uniform((self.config.batch_size,), 1, self.corpus.rows, tf.int32)
+
+    def draw_values(self, width: int) -> tf.Tensor:
+        """Draws in [0, 1) for this replica's share of those items, float32 [n, width]."""
+        return replicas.share(uniform((self.config.batch_size, width)))
 
 
 def following(count: tf.Tensor, negatives: int) -> tf.Tensor:

@@ -1,14 +1,10 @@
 """What every registered SSL task must do, and what each one draws and masks."""
 
-import json
-
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from task_fixtures import PAIRS, cooccurrence_table, make_corpus
 from tower_fixtures import ROWS, items, small_config, small_model, stateful_draws
 
-from pipeline.artifacts import Spec, create
 from pipeline.errors import ArtifactError, ConfigError
 from ssl_tasks.feature_masking import correlated_masks
 from ssl_tasks.registry import TASKS, make_tasks
@@ -18,35 +14,10 @@ from ssl_tasks.task import Corpus, Task, following
 from towers.keras import keras, tf
 from towers.randomness import at_step
 
-# Item 1 co-occurs with 2 and 3, three times as often with 3; items beyond 5 have no sessions.
-PAIRS = {1: ([3, 2], [3.0, 1.0]), 2: ([1], [1.0]), 3: ([1, 4], [3.0, 2.0]), 4: ([3, 5], [2.0, 1.0]), 5: ([4], [1.0])}
-
 
 @pytest.fixture
 def corpus(tmp_path) -> Corpus:
-    names = [field.name for field in items().fields]
-    matrix = np.random.default_rng(0).random((4, 4))
-    with create(tmp_path / "mutual_information", Spec("mutual_information", 1)) as draft:
-        content = {"fields": names, "matrix": (matrix + matrix.T).tolist()}
-        (draft.dir / "mutual_information.json").write_text(json.dumps(content))
-    neighbours = np.zeros((ROWS, 4), np.int32)
-    neighbours[1:-1] = (np.arange(1, ROWS - 1)[:, None] + np.arange(4)) % (ROWS - 1) + 1
-    with create(tmp_path / "title_neighbours", Spec("title_neighbours", 2, config={"neighbours": 4})) as draft:
-        for start in (0, 20):
-            lists = pa.FixedSizeListArray.from_arrays(pa.array(neighbours[start : start + 20].reshape(-1)), 4)
-            pq.write_table(pa.table({"neighbours": lists}), draft.dir / f"part-{start:010d}.parquet")
-    with create(tmp_path / "session_cooccurrence", Spec("session_cooccurrence", 1)) as draft:
-        pq.write_table(cooccurrence_table(), draft.dir / "part-00000.parquet")
-    jobs = ("mutual_information", "title_neighbours", "session_cooccurrence")
-    return Corpus(ROWS, items(), {job: tmp_path / job for job in jobs})
-
-
-def cooccurrence_table() -> pa.Table:
-    lists = {
-        "neighbours": pa.array([n for n, _ in PAIRS.values()], pa.list_(pa.int32())),
-        "weights": pa.array([w for _, w in PAIRS.values()], pa.list_(pa.float32())),
-    }
-    return pa.table({"item": pa.array(list(PAIRS), pa.int32()), **lists})
+    return make_corpus(tmp_path)
 
 
 TAXONOMY = "tasks.semantic_level.relation=taxonomy"
@@ -193,7 +164,7 @@ def test_no_masking_and_no_dropout_is_the_spread_out_regulariser(corpus):
 def test_feature_level_augmentations_zero_what_they_say(augmentation, corpus):
     task = one_task(corpus, "feature_level", f"tasks.feature_level.augmentation={augmentation}")
     model = small_model(small_config(), (task,))
-    drawn = tf.range(1, ROWS)
+    drawn = tf.range(1, task.config.batch_size + 1)
     values = model.item_table(drawn)
     clean = model.item_embeddings(values)
     augmented = task.augment(model, values, clean).numpy().reshape(-1, 4, 8)

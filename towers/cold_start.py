@@ -56,7 +56,7 @@ class ColdStart(keras.layers.Layer):
     def call(self, values: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The values of n items, per field int32 [n] or [n, M], some of the items as if they were new."""
         shown = next(iter(values.values()))
-        dropped = uniform(tf.shape(shown)[:1]) < self.rate  # (n,)
+        dropped = uniform(tf.shape(shown)[:1], own=True) < self.rate  # (n,)
         result = {}
         for name, value in values.items():
             hidden = tf.gather(self.single[name], value)
@@ -71,7 +71,7 @@ class ColdStart(keras.layers.Layer):
 
 def hide_users(fields: Sequence[EncodedField], values: dict[str, tf.Tensor], rate: float) -> dict[str, tf.Tensor]:
     """The fields of B users, per field int32 [B] or [B, M], of a share of them all missing."""
-    hidden = uniform(tf.shape(values[fields[0].name])[:1]) < rate  # (B,)
+    hidden = uniform(tf.shape(values[fields[0].name])[:1], own=True) < rate  # (B,)
     result = {}
     for field in fields:
         value, missing, mask = values[field.name], tf.constant(field.missing), hidden

@@ -79,11 +79,11 @@ class FieldEmbeddings(keras.layers.Layer):
     def _embed(self, field: EncodedField, values: tf.Tensor, keep: tf.Tensor | None) -> tf.Tensor:
         table = self.tables[field.name]
         if field.kind != "multi":
-            return tf.gather(table, values)  # (n,) -> (n, D)
+            return tf.nn.embedding_lookup(table, values)  # (n,) -> (n, D)
         present = values > 0 if keep is None else tf.logical_and(values > 0, keep)
         # Most items have far fewer values than the longest one, so only those present are looked up.
         places = tf.where(present)  # (p, 2)
-        rows = tf.gather(table, tf.gather_nd(values, places))  # (p, D)
+        rows = tf.nn.embedding_lookup(table, tf.gather_nd(values, places))  # (p, D)
         sums = tf.math.unsorted_segment_sum(rows, places[:, 0], tf.shape(values)[0])  # (n, D)
         count = tf.reduce_sum(tf.cast(present, rows.dtype), axis=1, keepdims=True)  # (n, 1)
         return tf.math.divide_no_nan(sums, count)
@@ -108,4 +108,4 @@ class ItemTable(keras.layers.Layer):
 
     def call(self, items: tf.Tensor) -> dict[str, tf.Tensor]:
         """int32 [n] -> the field values of those items, per field int32 [n] or [n, M]."""
-        return {name: tf.gather(column, items) for name, column in self.columns.items()}
+        return {name: tf.nn.embedding_lookup(column, items) for name, column in self.columns.items()}

@@ -3,6 +3,7 @@
 import numpy as np
 
 from pipeline.config_loss import FrequencyConfig
+from towers import replicas
 from towers.keras import keras, tf
 
 
@@ -72,8 +73,8 @@ class StreamingFrequency(keras.layers.Layer):
         interval += tf.math.unsorted_segment_sum(weights * gaps, group, tf.size(owner))
         newest = tf.math.unsorted_segment_max(times, group, tf.size(owner))
         for variable, values in ((self.interval, interval), (self.last, newest), (self.seen, total)):
-            variable.scatter_update(tf.IndexedSlices(values, owner))
-        self.clock.assign_add(tf.size(items, tf.int64))
+            replicas.scatter_update(variable, owner, values)
+        replicas.assign_add(self.clock, tf.size(items, tf.int64))
 
     def _slots(self, items: tf.Tensor) -> tf.Tensor:
         """int [n] -> the slot of each item by each hash function, int64 [hashes * n]."""

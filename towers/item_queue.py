@@ -1,5 +1,6 @@
 """The positives of past batches, kept as negatives for the next ones."""
 
+from towers import replicas
 from towers.keras import keras, tf
 
 
@@ -33,6 +34,6 @@ class ItemQueue(keras.layers.Layer):
         places = tf.math.floormod(self.pushed + tf.range(tf.cast(count, tf.int64)), self.size)
         vectors = tf.cast(tf.stop_gradient(vectors), tf.float32)
         for variable, values in ((self.vectors, vectors), (self.items, items), (self.frequency, frequency)):
-            variable.scatter_update(tf.IndexedSlices(values[-count:], places))
-        self.pushed.assign_add(tf.cast(count, tf.int64))
-        self.batches.assign_add(1)
+            replicas.scatter_update(variable, places, values[-count:])
+        replicas.assign_add(self.pushed, tf.cast(count, tf.int64))
+        replicas.assign_add(self.batches, tf.constant(1, tf.int64))

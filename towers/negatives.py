@@ -16,6 +16,7 @@ Own negatives (explicit, mined) belong to one user each and are not drawn.
 import numpy as np
 
 from pipeline.config_loss import LossConfig
+from towers import replicas
 from towers.frequency import CountedFrequency, StreamingFrequency
 from towers.item_queue import ItemQueue
 from towers.keras import keras, tf
@@ -51,10 +52,13 @@ class Negatives(keras.layers.Layer):
         return self.mined
 
     def items(self, inputs: dict[str, tf.Tensor]) -> list[tf.Tensor]:
-        """The items whose vectors the loss needs, in its order: int32 [n_g] each, the distinct positives first."""
+        """The items whose vectors the loss needs, in its order: int32 [n_g] each, the distinct positives first.
+
+        Of what is drawn once a batch each replica encodes its share.
+        """
         groups = [tf.unique(inputs["positive"])[0]]
         if self.sources.uniform:
-            groups.append(inputs["uniform_negatives"])
+            groups.append(replicas.share(inputs["uniform_negatives"]))
         own = self._own(inputs)
         if own is not None:
             groups.append(tf.unique(tf.reshape(own, (-1,)))[0])  # (B, M) -> (B * M,) -> (U,)
@@ -74,7 +78,7 @@ class Negatives(keras.layers.Layer):
         positive, temperature = inputs["positive"], self.config.temperature
         positives = tf.gather(vectors[0], tf.unique(positive)[1])  # (U, D) -> (B, D)
         items, columns, frequency, copies = self._shared(vectors, inputs)
-        drawn = self._drawn(tf.size(positive), columns)
+        drawn = self._drawn(replicas.total(tf.size(positive)), columns)
         log_expected = self._log_expected(frequency, drawn) - tf.math.log(copies)
         empty = tf.where(columns > 0, log_expected, -MASKED)
         own = self._own(inputs)
@@ -87,23 +91,24 @@ class Negatives(keras.layers.Layer):
         loss = softmax_loss(scores, Shared(scaled, items, empty, excluded), own_part, inputs["weight"])
         if training:
             self._remember(positives, positive)
-        return loss
+        return replicas.portion(loss, tf.reduce_sum(inputs["weight"]))
 
     def _shared(
         self, vectors: list[tf.Tensor], inputs: dict[str, tf.Tensor]
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         """All sources side by side: vectors [n, D], items int32 [n] (0 = none), frequency and copies float32 [n].
 
-        A positive that the batch has several times is one column that counts as often: fewer columns to score.
+        A positive that a replica has several times is one column that counts as often: fewer columns to score.
         """
         sources = []
         if self.sources.in_batch:
             items, _, copies = tf.unique_with_counts(inputs["positive"])
-            sources.append((vectors[0], items, self.frequency.probability(items), tf.cast(copies, tf.float32)))
+            items, copies = replicas.gathered(items), tf.cast(replicas.gathered(copies), tf.float32)
+            sources.append((replicas.gathered(vectors[0]), items, self.frequency.probability(items), copies))
         if self.sources.uniform:
             drawn = inputs["uniform_negatives"]
             frequency = self.frequency.probability(drawn)
-            sources.append((vectors[1], drawn, frequency, tf.ones_like(frequency)))
+            sources.append((replicas.gathered(vectors[1]), drawn, frequency, tf.ones_like(frequency)))
         if self.queue is not None:
             queued, items, frequency = self.queue.read()
             sources.append((tf.cast(queued, vectors[0].dtype), items, frequency, tf.ones_like(frequency)))
@@ -158,7 +163,10 @@ class Negatives(keras.layers.Layer):
         return groups
 
     def _remember(self, vectors: tf.Tensor, positive: tf.Tensor) -> None:
+        if self.queue is not None or isinstance(self.frequency, StreamingFrequency):
+            positive = replicas.gathered(positive)
         if self.queue is not None:
+            vectors = replicas.gathered(tf.stop_gradient(vectors))
             self.queue.push(vectors, positive, self.frequency.probability(positive))
         if isinstance(self.frequency, StreamingFrequency):
             self.frequency.update(positive)

@@ -3,6 +3,9 @@
 Inside `with at_step(seed, step)` every draw is stateless: its seed is (seed, step) folded with the number of the draw,
 counted from the start of the block. No state has to be saved, and no order of execution can change a number.
 Outside such a block (a task tried by itself) draws follow `tf.random.set_seed`.
+
+On several devices a draw is the same on each, so that what is drawn for the whole batch can be shared out. Draws for a
+replica's own rows (dropout) are `own`: folded with its number too, so that no two rows of a batch have the same.
 """
 
 from collections.abc import Iterator
@@ -11,6 +14,7 @@ from contextvars import ContextVar
 from itertools import count
 from typing import TypeAlias
 
+from towers import replicas
 from towers.keras import keras, tf
 
 Shape: TypeAlias = "tf.Tensor | tuple[int | tf.Tensor, ...]"
@@ -32,16 +36,20 @@ def at_step(seed: int, step: tf.Tensor) -> Iterator[None]:
         _STEP.reset(token)
 
 
-def next_seed(turn: tf.Tensor | int = 0) -> tf.Tensor:
+def next_seed(turn: tf.Tensor | int = 0, own: bool = False) -> tf.Tensor:
     """The seed of one draw, for a stateless op: int64 [2].
 
-    Args: turn: the iteration, where the draw is in the body of a loop, which is traced once and run many times.
+    Args:
+      turn: the iteration, where the draw is in the body of a loop, which is traced once and run many times.
+      own: whether each replica draws its own.
     """
     current = _STEP.get()
     if current is None:
         return tf.random.uniform((2,), maxval=tf.int64.max, dtype=tf.int64)
     seed, numbers = current
     folded = tf.random.experimental.stateless_fold_in(seed, tf.constant(next(numbers), tf.int64))
+    if own and replicas.count() > 1:
+        folded = tf.random.experimental.stateless_fold_in(folded, tf.cast(replicas.index(), tf.int64))
     return tf.random.experimental.stateless_fold_in(folded, tf.cast(turn, tf.int64))
 
 
@@ -51,9 +59,10 @@ def uniform(
     high: float = 1,
     dtype: tf.DType = tf.float32,
     turn: tf.Tensor | int = 0,
+    own: bool = False,
 ) -> tf.Tensor:
-    """Independent uniform draws in [low, high); integers where `dtype` is one. turn: see `next_seed`."""
-    return tf.random.stateless_uniform(shape, next_seed(turn), low, high, dtype)
+    """Independent uniform draws in [low, high); integers where `dtype` is one. turn, own: see `next_seed`."""
+    return tf.random.stateless_uniform(shape, next_seed(turn, own), low, high, dtype)
 
 
 def permutation(size: int) -> tf.Tensor:
@@ -74,4 +83,4 @@ class Dropout(keras.layers.Layer):
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         if not training or not self.rate:
             return inputs
-        return tf.nn.experimental.stateless_dropout(inputs, self.rate, next_seed())
+        return tf.nn.experimental.stateless_dropout(inputs, self.rate, next_seed(own=True))

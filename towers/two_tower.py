@@ -1,12 +1,13 @@
 """The two-tower model on TensorFlow Recommenders: loss = retrieval + sum of weight x task."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.catalogue import FieldTable
 from pipeline.config import Config
+from towers import replicas
 from towers.blocks import unit_norm
 from towers.cold_start import ColdStart, hide_users
 from towers.embeddings import FieldEmbeddings, ItemTable, select_fields
@@ -50,7 +51,7 @@ class UserTower(keras.Model):
         """Encode users whose history items are embedded already (`History`): float32 [B, D]."""
         present = inputs["history"] > 0
         if training and self.config.tower.history_dropout:
-            drawn = uniform(tf.shape(present)) >= self.config.tower.history_dropout
+            drawn = uniform(tf.shape(present), own=True) >= self.config.tower.history_dropout
             present = tf.logical_and(present, drawn)
         history = History(embedded, present, rows)
         fields = None
@@ -98,7 +99,7 @@ class TwoTower(tfrs.models.Model):
         self.tasks = list(tasks)
         projectors = {task.name: task.projector(config.tower) for task in tasks}
         self.projectors = {name: layer for name, layer in projectors.items() if layer is not None}
-        self.means = {name: keras.metrics.Mean(name) for name in ("retrieval", *(task.name for task in tasks))}
+        self.means = {name: replicas.Mean(name) for name in ("retrieval", *(task.name for task in tasks))}
 
     def user_input_spec(self) -> dict[str, tuple[int, ...]]:
         """The shape of each user tower input without the batch dimension; all are int32."""
@@ -113,21 +114,26 @@ class TwoTower(tfrs.models.Model):
         """Item indices int32 [n] -> item vectors float32 [n, D]."""
         return self.encode_items(self.item_embeddings(self.item_table(items)))
 
-    def train_step(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def train_step(self, inputs: Mapping[str, tf.Tensor], number: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """One update; its random draws depend on `train.seed` and on the number of updates before, and on no more.
 
-        In float16 the loss is scaled for the gradient. Returns: the `loss` of the batch, and `gradient_norm`, that of
-        all gradients together.
+        In float16 the loss is scaled for the gradient. On several devices (towers/replicas.py) the inputs are those of
+        all of them, dropout depends on the replica too, and the rest is as on one.
+
+        Args: inputs: see `compute_loss`. number: int64, of updates before, where steps overlap and none can count them.
+        Returns: the `loss` of the batch, and `gradient_norm`, that of all gradients together.
         """
         scaled = isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer)
-        with at_step(self.config.train.seed, self.optimizer.iterations), tf.GradientTape() as tape:
-            loss = self.compute_loss(inputs, training=True)
+        before = self.optimizer.iterations if number is None else number
+        with at_step(self.config.train.seed, before), tf.GradientTape() as tape:
+            loss = self.compute_loss(replicas.share_batch(inputs), training=True)
             target = self.optimizer.get_scaled_loss(loss) if scaled else loss
-        gradients = tape.gradient(target, self.trainable_variables)
+        gradients = replicas.summed(tape.gradient(target, self.trainable_variables))
         if scaled:
             gradients = self.optimizer.get_unscaled_gradients(gradients)
-        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
-        return {"loss": loss, "gradient_norm": tf.linalg.global_norm(gradients)}
+        pairs = zip(gradients, self.trainable_variables, strict=True)
+        self.optimizer.apply_gradients(pairs, skip_gradients_aggregation=True)
+        return {"loss": replicas.total(loss), "gradient_norm": tf.linalg.global_norm(gradients)}
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """The joint loss of one batch.
@@ -137,13 +143,13 @@ class TwoTower(tfrs.models.Model):
             configuration need: `clicked` int32 [P], the items that the users clicked, the positives among them, and
             `clicked_by` int32 [P] ascending, the places of those users in the batch; `uniform_negatives` int32 [n];
             `explicit_negatives` int32 [B, n], 0 = none; `user_row` int32 [B], their rows among the mined negatives.
-        Returns: a float scalar.
+        Returns: a float scalar, on several devices the portion of it that is this one's.
         """
         loss = self.retrieval_loss(inputs, training)
-        self.means["retrieval"].update_state(loss)
+        self.means["retrieval"].update_state(replicas.total(loss))
         for task in self.tasks:
             task_loss = task.loss(self, training)
-            self.means[task.name].update_state(task_loss)
+            self.means[task.name].update_state(replicas.total(task_loss))
             loss += task.weight * task_loss
         return loss
 
