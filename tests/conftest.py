@@ -105,9 +105,9 @@ def explorer_url(bundle_path: Path, other_bundle_path: Path, tmp_path_factory: p
         yield url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A headless Chromium."""
+    """A headless Chromium. Not for longer than a module: its driver's event loop keeps all others from running."""
     from browser_fixture import running_browser
 
     with running_browser() as running:
