@@ -35,6 +35,10 @@ WHOLE_LOG = "all"
 """The one day of tables that are not cut by day."""
 RESERVED = frozenset({"item_id", "user_id", "history"})
 """Names with a meaning of their own beside the fields: the two ids, and the user tower's history input."""
+OF_A_BATCH = frozenset(
+    {"positive", "weight", "clicked", "clicked_by", "uniform_negatives", "explicit_negatives", "user_row"}
+)
+"""What a training batch holds beside the fields of its users (`TwoTower.compute_loss`)."""
 
 _ARROW_TYPES = {
     "categorical": pa.string(),
@@ -68,7 +72,7 @@ class Schema:
         for side, fields in (("item", self.item_fields), ("user", self.user_fields)):
             names = [field.name for field in fields]
             for name in names:
-                if name in RESERVED:
+                if name in RESERVED or (side == "user" and name in OF_A_BATCH):
                     raise ConfigError(
                         f"{side} field `{name}`: this name is reserved. Cure: give the field another `name`"
                     )

@@ -10,7 +10,7 @@ from table_fixtures import make_tables
 
 from pipeline import event_parts
 from pipeline.errors import ArtifactError, ConfigError, InputError
-from pipeline.tables import EVENTS, FieldSchema, Schema, Tables
+from pipeline.tables import EVENTS, OF_A_BATCH, FieldSchema, Schema, Tables
 
 SCHEMA = Schema(
     (FieldSchema("title", "title"), FieldSchema("tags", "multi"), FieldSchema("price", "numeric", 5)),
@@ -87,6 +87,14 @@ def test_field_names_that_cannot_be(names: list[str], message: str) -> None:
         Schema(fields, ())
     with pytest.raises(ConfigError, match=f"user field {message}"):
         Schema((), fields)
+
+
+@pytest.mark.parametrize("name", sorted(OF_A_BATCH))
+def test_a_user_field_cannot_be_called_as_something_else_in_a_batch(name: str) -> None:
+    field = FieldSchema(name, "numeric")
+    with pytest.raises(ConfigError, match=f"user field `{name}`: this name is reserved"):
+        Schema((), (field,))
+    assert Schema((field,), ()).item_fields == (field,)
 
 
 def test_the_schema_survives_json() -> None:
