@@ -1,11 +1,12 @@
 """One day's warm start beside a full retrain, on the Interactive Fiction Database and its real days.
 
     python -m benchmarks.warm_start --seeds 1 2 3 --check
+    python -m benchmarks.warm_start --seeds 1 2 3 --rate 0.3
 
 Yesterday's model is trained on the log up to a day before `split.test_start`. Today's log has a day more: new events,
 new items, other vocabularies. It is trained on from scratch, and from yesterday's weights in one epoch; both models are
-evaluated on all that came after. The setting of the warm start is the config's own with `max_epochs: 1`: nothing was
-chosen by looking at the test. `--check` exits 1 where a target is missed.
+evaluated on all that came after. The setting of the warm start is the config's own with `max_epochs: 1`, and `--rate`
+times its learning rate. `--check` exits 1 where a target is missed.
 """
 
 import argparse
@@ -51,10 +52,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--days", type=int, default=1, help="how old yesterday's model is")
+    parser.add_argument("--rate", type=float, default=1.0, help="of the warm start, times the learning rate")
     parser.add_argument("--check", action="store_true", help="exit 1 where a target is missed")
     arguments = parser.parse_args(argv)
     try:
-        pairs = [both(seed, arguments.days) for seed in arguments.seeds]
+        pairs = [both(seed, arguments.days, arguments.rate) for seed in arguments.seeds]
     except TwoTowerError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -66,15 +68,16 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if arguments.check and missed else 0
 
 
-def both(seed: int, days: int) -> dict[str, Trained]:
+def both(seed: int, days: int, rate: float) -> dict[str, Trained]:
     """Today's two models with one seed; what is current already is not made again."""
     from pipeline.train import train
 
     yesterday = prepared(f"old-{seed}", days, seed)
     train(yesterday)
     full = prepared(f"full-{seed}", 0, seed)
-    warm = prepared(f"warm-{days}-{seed}", 0, seed)
+    warm = prepared(f"warm-{days}-{rate:g}-{seed}", 0, seed)
     warm.train.max_epochs, warm.train.warm_start = 1, str(yesterday.run_dir)
+    warm.train.learning_rate *= rate
     return {name: Trained(train(config), evaluate(config)) for name, config in ((FULL, full), (WARM, warm))}
 
 
