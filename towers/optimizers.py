@@ -10,7 +10,7 @@ class _RowSparse(keras.optimizers.Optimizer):
 
     def _deduplicate_sparse_grad(self, grads: list) -> list:
         # Called by apply_gradients. The rows of a model that embeds each distinct item once are distinct already, and
-        # to see it costs a fifth of adding them up.
+        # to see that costs less than to add them up.
         return [_distinct(each) if isinstance(each, tf.IndexedSlices) else each for each in grads]
 
     def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
@@ -47,7 +47,7 @@ class RowSparseAdam(_RowSparse, keras.optimizers.Adam):
 
 
 class RowSparseAdagrad(_RowSparse, keras.optimizers.Adagrad):
-    """Adagrad (Duchi et al. 2011): tf.keras's, a third faster."""
+    """Adagrad (Duchi et al. 2011): the same results as tf.keras's, which adds to rows."""
 
     def step_of_rows(self, g: tf.Tensor, rows: tf.Tensor, index: int, dtype: tf.DType) -> tf.Tensor:
         sums = self._accumulators[index]
@@ -57,7 +57,7 @@ class RowSparseAdagrad(_RowSparse, keras.optimizers.Adagrad):
 
 
 def _write(variable: tf.Variable, rows: tf.Tensor, values: tf.Tensor) -> None:
-    """Set some distinct rows. TensorFlow adds to rows four times as slowly as it reads and writes them."""
+    """Set some distinct rows. (TensorFlow takes longer to add to rows than to read and write them.)"""
     variable.scatter_update(tf.IndexedSlices(values, rows))
 
 
