@@ -9,7 +9,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import combinations_with_replacement
 from pathlib import Path
 
@@ -21,34 +21,69 @@ from apache_beam.utils.shared import Shared
 
 from beam_jobs import blocks
 from beam_jobs.catalogue_counts import CountedChunk, counted_fields, read_chunks
-from beam_jobs.job import count, main, progress, run_pipeline
+from beam_jobs.job import main, progress, run_pipeline
 from beam_jobs.joint_counts import KIND as JOINT
 from beam_jobs.joint_counts import read_chunks_of_pairs, read_pairs
 from pipeline.artifacts import Artifact, Spec, create, current, open_artifact
 from pipeline.catalogue import MISSING, NUMERIC_FILE, Vocabularies, encode_numeric
 from pipeline.config import Config
+from pipeline.errors import ArtifactError
 from pipeline.storage import Location
 from pipeline.tables import FieldSchema, Tables
 
 KIND, VERSION = "mutual_information", 1
+SUMS = "sums.json"
 
 # ---- kernels
 
 
-def entropy(mass: np.ndarray) -> float:
-    """H = - sum p log p of the masses of some values."""
-    p = mass[mass > 0] / mass.sum()
-    return max(0.0, float(-(p * np.log(p)).sum()))
+@dataclass(frozen=True)
+class MassSums:
+    """What the entropy of some masses is computed from, whatever is added to the mass of the missing value.
 
-
-def mutual_information(keys: np.ndarray, mass: np.ndarray, size_b: int) -> float:
-    """MI = sum p(a, b) log(p(a, b) / (p(a) p(b))) (CFM, eq. 4) = H(a) + H(b) - H(a, b).
-
-    keys: a * size_b + b, distinct; mass: float64, positive.
+    values: how many masses there are; mass_log_mass: the sum of m ln m; missing: the mass of the missing value, or of
+    both fields missing, 0 where no item lacks them.
     """
-    _, mass_a = blocks.sum_by_key(keys // size_b, mass)
-    _, mass_b = blocks.sum_by_key(keys % size_b, mass)
-    return max(0.0, entropy(mass_a) + entropy(mass_b) - entropy(mass))
+
+    values: int
+    mass_log_mass: float
+    missing: float
+
+    @classmethod
+    def of(cls, keys: np.ndarray, mass: np.ndarray, missing: int) -> "MassSums":
+        """keys: int64 [n], >= 0, repeated ones add up; mass: float64 [n]; missing: the missing value's key."""
+        keys, mass = blocks.sum_by_key(keys[mass > 0], mass[mass > 0])
+        return cls(len(keys), float((mass * np.log(mass)).sum()), float(mass[keys == missing].sum()))
+
+    def values_with(self, outside: int) -> int:
+        """How many masses there are when `outside` more items have the missing value."""
+        return self.values + (outside > 0 and self.missing == 0)
+
+    def entropy(self, items: int, outside: int) -> float:
+        """H = - sum p ln p = ln T - (sum m ln m) / T of the masses of `items` + `outside` = T items."""
+        total = items + outside
+        moved = _mass_log_mass(self.missing + outside) - _mass_log_mass(self.missing)
+        return max(0.0, math.log(total) - (self.mass_log_mass + moved) / total)
+
+
+def _mass_log_mass(mass: float) -> float:
+    return mass * math.log(mass) if mass > 0 else 0.0
+
+
+Sums = dict[tuple[int, int], MassSums]
+"""By fields: (j, j) of the values of field j, (i, j), i < j, of the pairs of values of two."""
+
+
+def information(sums: Sums, items: int, outside: int) -> dict[tuple[int, int], float]:
+    """The entropy of field j under (j, j), the mutual information of two under (i, j).
+
+    MI = sum p(a, b) ln(p(a, b) / (p(a) p(b))) (CFM, eq. 4) = H(a) + H(b) - H(a, b).
+    """
+    entropies = {fields: each.entropy(items, outside) for fields, each in sums.items()}
+    return {
+        (i, j): joint if i == j else max(0.0, entropies[i, i] + entropies[j, j] - joint)
+        for (i, j), joint in entropies.items()
+    }
 
 
 def information_matrix(entries: dict[tuple[int, int], float], log_sizes: Sequence[float], items: int) -> np.ndarray:
@@ -129,8 +164,8 @@ def _size(field: FieldSchema, known: Vocabularies) -> int:
     return _missing(field, known) + 1 if field.kind == "numeric" else known.item_fields[field.name].size
 
 
-class Inform(beam.DoFn):
-    """(i, j) -> ((i, j), the entropy of field i = j, or the mutual information of two)."""
+class AddUp(beam.DoFn):
+    """(i, j) -> ((i, j), the sums of field i = j, or of the pairs of two)."""
 
     def __init__(
         self,
@@ -138,9 +173,8 @@ class Inform(beam.DoFn):
         fields: Sequence[FieldSchema],
         chunks: Sequence[CountedChunk],
         pairs: Sequence[str],
-        outside: int,
     ) -> None:
-        self.vocabularies, self.fields, self.outside = str(vocabularies), list(fields), outside
+        self.vocabularies, self.fields = str(vocabularies), list(fields)
         self.chunks, self.pairs = chunks, pairs
         self.shared = Shared()
 
@@ -150,26 +184,32 @@ class Inform(beam.DoFn):
     def _read(self) -> CodedChunks:
         return CodedChunks.read(self.chunks, self.pairs, self.fields, Vocabularies.read(self.vocabularies))
 
-    def process(self, pair: tuple[int, int]) -> Iterator[tuple[tuple[int, int], float]]:
+    def process(self, pair: tuple[int, int]) -> Iterator[tuple[tuple[int, int], MassSums]]:
         i, j = pair
         coded, size = self.coded, self.coded.sizes[j]
-        codes, mass = coded.masses_of(j) if i == j else coded.joint(i, j)
-        # Items outside the catalogue: every value is missing.
-        nothing = coded.missing[j] if i == j else coded.missing[i] * size + coded.missing[j]
-        codes, mass = np.append(codes, nothing), np.append(mass, float(self.outside))
-        keys, mass = blocks.sum_by_key(codes, mass)
-        keys, mass = keys[mass > 0], mass[mass > 0]
-        count("values" if i == j else "value_pairs", len(keys))
-        yield pair, entropy(mass) if i == j else mutual_information(keys, mass, size)
+        keys, mass = coded.masses_of(j) if i == j else coded.joint(i, j)
+        missing = coded.missing[j] if i == j else coded.missing[i] * size + coded.missing[j]
+        yield pair, MassSums.of(keys, mass, missing)
 
 
-def write_matrix(
-    _: None, entries: dict[tuple[int, int], float], names: list[str], log_sizes: list[float], items: int, path: str
-) -> None:
-    """Write mutual_information.json."""
-    matrix = information_matrix(entries, log_sizes, items).tolist()
-    text = json.dumps({"fields": names, "matrix": matrix})
+def write_sums(_: None, sums: Sums, path: str) -> None:
+    """Write sums.json."""
+    text = json.dumps([[*pair, *astuple(sums[pair])] for pair in sorted(sums)])
     blocks.write_part(path, lambda aside: Path(aside).write_text(text, encoding="utf-8"))
+
+
+def read_sums(path: Location) -> Sums:
+    """Read sums.json."""
+    return {(i, j): MassSums(*each) for i, j, *each in json.loads(path.read_text(encoding="utf-8"))}
+
+
+def _sums_before(path: Location, spec: Spec) -> Location | None:
+    """The sums of the run that is current, if they are of the same catalogue and vocabularies."""
+    try:
+        before = open_artifact(path, KIND, VERSION)
+        return before.location(SUMS) if before.manifest["spec"]["inputs"] == spec.inputs else None
+    except ArtifactError:
+        return None
 
 
 # ---- the stage
@@ -179,28 +219,40 @@ def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
     """Write the mutual information unless it is current. Needs the joint counts and the vocabularies."""
     tables, (catalogue, chunks) = Tables.read(config.tables_dir), read_chunks(config)
     joint, pairs_of_chunks = read_chunks_of_pairs(config)
-    known = Vocabularies.read(config.prepared_dir("vocabularies"))
-    fields, items = counted_fields(tables.schema.item_fields), known.artifact.counts["items"]
-    outside = items - tables.artifact.counts["items"]
-    path, spec = config.prepared_dir(KIND), _spec(catalogue, joint, known.artifact, outside)
+    vocabularies = Vocabularies.read(config.prepared_dir("vocabularies")).artifact
+    fields, items = counted_fields(tables.schema.item_fields), tables.artifact.counts["items"]
+    outside = vocabularies.counts["items"] - items
+    path, spec = config.prepared_dir(KIND), _spec(catalogue, joint, vocabularies, outside)
     if artifact := current(path, spec):
         return artifact
     with create(path, spec) as draft:
-        log_sizes = [sum(column) for column in zip(*(chunk.log_sizes() for chunk in chunks["item"]), strict=True)] or [
-            0.0
-        ] * len(fields)
-        names = ["item_id", *(f.name for f in fields)]
-        inform = beam.ParDo(Inform(known.artifact.path, fields, chunks["item"], pairs_of_chunks, outside))
-        pairs = list(combinations_with_replacement(range(len(fields)), 2))
-
-        def build(pipeline: beam.Pipeline) -> None:
-            entries = pipeline | "pairs" >> beam.Create(pairs) | inform
-            once, path = pipeline | "once" >> beam.Create([None]), str(draft.target / "mutual_information.json")
-            once | "write" >> beam.Map(write_matrix, pvalue.AsDict(entries), names, log_sizes, items, path)
-
-        with progress(KIND, [draft.target], "*.json", 1):
-            draft.counts.update({"items": items, **run_pipeline(build, pipeline_args)})
+        if before := _sums_before(path, spec):
+            (draft.dir / SUMS).write_bytes(before.read_bytes())
+            sums = read_sums(draft.dir / SUMS)
+        else:
+            add_up = beam.ParDo(AddUp(vocabularies.path, fields, chunks["item"], pairs_of_chunks))
+            with progress(KIND, [draft.target], SUMS, 1):
+                run_pipeline(lambda pipeline: _build(pipeline, len(fields), add_up, draft.target / SUMS), pipeline_args)
+            sums = read_sums(draft.target / SUMS)
+        log_sizes = np.sum([chunk.log_sizes() for chunk in chunks["item"]] or np.zeros((1, len(fields))), axis=0)
+        matrix = information_matrix(information(sums, items, outside), log_sizes.tolist(), items + outside)
+        written = {"fields": ["item_id", *(field.name for field in fields)], "matrix": matrix.tolist()}
+        (draft.dir / "mutual_information.json").write_text(json.dumps(written), encoding="utf-8")
+        draft.counts |= {"items": items + outside, **_counts(sums, outside)}
     return open_artifact(path, KIND, VERSION)
+
+
+def _build(pipeline: beam.Pipeline, fields: int, add_up: beam.ParDo, path: Location) -> None:
+    pairs = list(combinations_with_replacement(range(fields), 2))
+    sums = pipeline | "pairs" >> beam.Create(pairs) | add_up
+    pipeline | "once" >> beam.Create([None]) | "write" >> beam.Map(write_sums, pvalue.AsDict(sums), str(path))
+
+
+def _counts(sums: Sums, outside: int) -> dict[str, int]:
+    counts = {"values": 0, "value_pairs": 0}
+    for (i, j), each in sums.items():
+        counts["values" if i == j else "value_pairs"] += each.values_with(outside)
+    return counts
 
 
 def _spec(catalogue: Artifact, joint: Artifact, vocabularies: Artifact, outside: int) -> Spec:

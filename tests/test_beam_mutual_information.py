@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from beam_jobs import mutual_information
 from beam_jobs.catalogue_counts import ValueSets
 from beam_jobs.joint_counts import joint_mass
+from beam_jobs.mutual_information import MassSums
 from pipeline.catalogue import Vocabularies, item_table
 from pipeline.tables import FieldSchema, Schema, Tables
 
@@ -45,20 +46,23 @@ def value_sets(column: np.ndarray) -> list[set]:
     return [set(np.atleast_1d(row).tolist()) - ({0} if np.any(row) else set()) for row in column]
 
 
-def information(a: list, b: list) -> float:
-    """The MI of two columns of value sets (or single values), through the kernels of a single chunk."""
+def information(a: list, b: list, outside: int = 0) -> float:
+    """The MI of two columns of value sets, and of `outside` rows without values, through the kernels of a chunk."""
     sets = [ValueSets.of(pa.chunked_array([column]), "multi") for column in (a, b)]
-    table = joint_mass(*sets)
-    size = sets[1].size
+    table, size = joint_mass(*sets), sets[1].size
+    missing = [each.values.to_pylist().index("") for each in sets]
     keys = table["a"].to_numpy().astype(np.int64) * size + table["b"].to_numpy()
-    return mutual_information.mutual_information(keys, table["mass"].to_numpy(), size)
+    sums = {(0, 1): MassSums.of(keys, table["mass"].to_numpy(), missing[0] * size + missing[1])}
+    for j, each in enumerate(sets):
+        sums[j, j] = MassSums.of(np.arange(each.size), each.table()["mass"].to_numpy(), missing[j])
+    return mutual_information.information(sums, len(a), outside)[0, 1]
 
 
-@given(st.lists(st.tuples(SET, SET), min_size=1, max_size=12))
-def test_two_multi_valued_fields(rows):
+@given(st.lists(st.tuples(SET, SET), min_size=1, max_size=12), st.integers(0, 5))
+def test_two_multi_valued_fields_and_items_outside_the_catalogue(rows, outside):
     a, b = (pa.array([list(row[i]) for row in rows], pa.list_(pa.string())) for i in (0, 1))
-    expected = brute_force(*([row[i] or {""} for row in rows] for i in (0, 1)))
-    assert information(a, b) == pytest.approx(expected, abs=1e-9)
+    expected = brute_force(*([row[i] or {""} for row in rows] + [{""}] * outside for i in (0, 1)))
+    assert information(a, b, outside) == pytest.approx(expected, abs=1e-9)
 
 
 def test_a_known_joint():
@@ -123,3 +127,19 @@ def test_a_change_of_the_log_alone_counts_nothing_again(tmp_path):
     first = run_through(config, "mutual_information")
     write_log(config, random_log(seed=13), SCHEMA, *catalogue)
     assert run_through(config, "mutual_information").manifest == first.manifest
+
+
+def test_other_items_outside_the_catalogue_count_nothing_again(tmp_path, monkeypatch):
+    config = small_config(tmp_path)
+    catalogue = random_catalogue(seed=12, items=20)
+    write_log(config, random_log(seed=12, items=30), SCHEMA, *catalogue)
+    first = run_through(config, "mutual_information")
+    write_log(config, random_log(seed=13, items=40), SCHEMA, *catalogue)
+    run_through(config, "vocabularies")
+    with monkeypatch.context() as counting:
+        counting.setattr(mutual_information, "run_pipeline", None)
+        moved = mutual_information.run(config)
+    (moved.path / "MANIFEST.json").unlink()
+    anew = mutual_information.run(config)
+    assert anew.counts["items"] > first.counts["items"]
+    assert (moved.fingerprint, moved.counts) == (anew.fingerprint, anew.counts)
