@@ -163,3 +163,13 @@ def test_a_session_ends_at_a_gap_or_with_the_user(rows, gap):
         number += i == 0 or rows[i - 1][0] != user or time - rows[i - 1][1] > gap
         expected.append(number)
     assert session_cooccurrence.session_numbers(users, times, gap).tolist() == expected
+
+
+@given(st.lists(st.integers(0, 30), max_size=12), st.integers(1, 5))
+def test_ranges_of_items_have_about_equal_sums(counts, partitions):
+    ends = session_cooccurrence.item_ranges(np.array(counts, np.int64), partitions)
+    assert (len(ends), ends[-1]) == (partitions, len(counts) + 1)  # every item is in one
+    assert np.all(np.diff(ends, prepend=1) >= 0)
+    weights = np.array(counts) + 1
+    for start, end in zip(np.append(1, ends), ends, strict=False):
+        assert weights[start - 1 : end - 1].sum() <= weights.sum() / partitions + 2 * weights.max(initial=0)
