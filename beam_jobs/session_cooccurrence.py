@@ -17,115 +17,23 @@ import pyarrow.parquet as pq
 
 from beam_jobs import blocks
 from beam_jobs.day_events import Window
+from beam_jobs.item_pairs import Places, divided, mirrored, pair_keys
 from beam_jobs.job import count, main, progress, run_pipeline
+from beam_jobs.sessions import decay, distinct_items, positions, session_numbers
 from beam_jobs.shuffle import Shuffle, shuffle
 from pipeline import sequences
 from pipeline.artifacts import Artifact, Spec, create, current, open_artifact
 from pipeline.catalogue import MISSING, Vocabularies, item_table
 from pipeline.config import Config, SessionConfig
 from pipeline.errors import ConfigError, nearest
-from pipeline.split import order_by
 from pipeline.storage import Location
 from pipeline.tables import Tables
 
 KIND, VERSION = "session_cooccurrence", 1
 SCHEMA = pa.schema([("item", pa.int32()), ("neighbours", pa.list_(pa.int32())), ("weights", pa.list_(pa.float32()))])
 PAIR = ["key", "weight"]
-SECONDS_A_DAY = 86_400
-PAIRS_AT_ONCE = 2_000_000
-"""Bounds the memory of a worker: a session of 200 items has 20,000 pairs."""
 
 # ---- kernels
-
-
-def decay(timestamps: np.ndarray, window_end: int, half_life_days: float) -> np.ndarray:
-    """0.5 ** (age / half-life), float64 [n]: the age of what happened on the window's last day (UTC) is 0 days.
-
-    timestamps, window_end: Unix seconds; window_end: the midnight that ends the last day.
-    """
-    age = np.maximum(0, (window_end - 1 - timestamps) // SECONDS_A_DAY)
-    return 0.5 ** (age / half_life_days)
-
-
-def session_numbers(users: np.ndarray, timestamps: np.ndarray, gap: int) -> np.ndarray:
-    """The session of each event, 0, 1, ... : int64 [n]. Events come user after user, each user's in order."""
-    new = (users[1:] != users[:-1]) | (timestamps[1:] - timestamps[:-1] > gap)
-    return np.concatenate(([0], np.cumsum(new))).astype(np.int64)[: len(users)]
-
-
-def distinct_items(session: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(session, item) without unknown items and repeats, in the order of first appearance. session: ascending."""
-    session, items = session[items > 0], items[items > 0]
-    keys = session * (1 + items.max(initial=0)) + items
-    first = blocks.first_rows(keys)
-    return session[first], items[first]
-
-
-def positions(groups: np.ndarray) -> np.ndarray:
-    """How many rows of its own group come before each row: int64 [n]. Groups are contiguous."""
-    starts = blocks.run_starts(groups)
-    return np.arange(len(groups)) - np.repeat(starts, np.diff(starts, append=len(groups)))
-
-
-def pair_keys(
-    session: np.ndarray, items: np.ndarray, size: int, weights: np.ndarray | None = None, at_once: int = PAIRS_AT_ONCE
-) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """min * size + max of every two items that share a session, and the session's weight; about `at_once` at a time.
-
-    session: ascending; items: int [n], distinct within a session, below size; weights: by session number.
-    """
-    starts = blocks.run_starts(session)
-    lengths = np.diff(starts, append=len(session))
-    firsts = blocks.run_starts(np.cumsum(lengths * (lengths - 1) // 2) // at_once)  # first session of each chunk
-    for first, stop in zip(firsts, np.append(firsts, len(starts))[1:], strict=True):
-        inside = slice(starts[first], starts[first] + lengths[first:stop].sum())
-        after = np.repeat(starts[first:stop] + lengths[first:stop] - 1, lengths[first:stop])
-        keys, left = _chunk_keys(items[inside].astype(np.int64), after - np.arange(inside.start, inside.stop), size)
-        yield keys, None if weights is None else weights[session[inside][left]]
-
-
-def _chunk_keys(items: np.ndarray, after: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs at distance 1, then 2, ...: their keys, and the row of the first item of each.
-
-    after: how many rows of its session follow each row.
-    """
-    keys, lefts, distance = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 1
-    left = np.flatnonzero(after >= distance)
-    while len(left):
-        a, b = items[left], items[left + distance]
-        keys.append(np.minimum(a, b) * size + np.maximum(a, b))
-        lefts.append(left)
-        distance += 1
-        left = left[after[left] >= distance]
-    return np.concatenate(keys), np.concatenate(lefts)
-
-
-def mirrored(keys: np.ndarray, weights: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Keys a * size + b -> (b * size + a, weights), ascending."""
-    a, b = _items(keys, size)
-    keys = b * size + a
-    if weights.dtype.kind != "f":
-        keys, weights = blocks.sorted_columns(keys, weights)
-        return keys, weights
-    order = order_by(keys)
-    return keys[order], weights[order]
-
-
-def _items(keys: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """np.divmod(keys, size), in a third of its time."""
-    item = keys // size
-    return item, keys - item * size
-
-
-def item_ranges(counts: np.ndarray, partitions: int) -> np.ndarray:
-    """Ranges of items, of about equal sums of `counts` [items]: the index after the last of each, int64 [partitions].
-
-    Item i, 1 .. items, has counts[i - 1]. Keys that are in order by item are cut into ranges without another sort.
-    """
-    reached = np.cumsum(counts + 1)
-    shares = (counts + 1).sum() * np.arange(1, partitions) / partitions
-    ends = 2 + np.searchsorted(reached, shares)
-    return np.append(np.minimum(ends, len(counts) + 1), len(counts) + 1)
 
 
 def same_category(column: np.ndarray, missing: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -174,10 +82,10 @@ def _levels(weight: np.ndarray) -> np.ndarray:
 
 
 class CountPairs(beam.DoFn):
-    """A row group of user sequences -> (range of items, block of item * size + neighbour, weight), both directions."""
+    """A row group of user sequences -> (partition of items, block of keys of places and weights), both directions."""
 
-    def __init__(self, session: SessionConfig, size: int, ends: np.ndarray, last_day: date, between: Shuffle) -> None:
-        self.session, self.size, self.ends, self.between = session, size, ends, between
+    def __init__(self, session: SessionConfig, places: Places, last_day: date, between: Shuffle) -> None:
+        self.session, self.places, self.between = session, places, between
         self.window_end = calendar.timegm((last_day + timedelta(days=1)).timetuple())
 
     def process(self, source: tuple[str, int]) -> Iterator[tuple[int, bytes]]:
@@ -188,18 +96,19 @@ class CountPairs(beam.DoFn):
         count("sessions_cut", len(blocks.run_starts(session[~inside])))
         count("session_items", len(session))
         count("items_cut", np.count_nonzero(~inside))
-        for keys, weight in pair_keys(session[inside], items[inside], self.size, weights):
+        places = self.places.place(items[inside])
+        for keys, weight in pair_keys(session[inside], places, self.places.size, weights):
             keys, weight = blocks.sum_by_key(keys, weight)
-            halves = [self._cut(keys, weight), self._cut(*mirrored(keys, weight, self.size))]
+            halves = [self._cut(keys, weight), self._cut(*mirrored(keys, weight, self.places.size))]
             for partition, parts in enumerate(zip(*halves, strict=True)):
                 if len(both := pa.concat_tables(parts)):
                     yield partition, self.between.put(both)
 
     def _cut(self, keys: np.ndarray, weights: np.ndarray) -> list[pa.Table]:
-        """The rows of each range of items."""
+        """The rows of each partition."""
         table = pa.table([keys, weights.astype(np.int32) if weights.dtype.kind != "f" else weights], names=PAIR)
-        starts = np.searchsorted(keys, np.append(0, self.ends) * self.size).tolist()
-        return [table.slice(start, stop - start) for start, stop in pairwise(starts)]
+        starts = np.searchsorted(keys, np.arange(self.places.partitions + 1) * self.places.width * self.places.size)
+        return [table.slice(start, stop - start) for start, stop in pairwise(starts.tolist())]
 
     def _sessions(self, table: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """(session, item) of distinct items, and the weight of each session number; None: 1 each."""
@@ -223,13 +132,13 @@ class WriteNeighbours(beam.DoFn):
     def __init__(
         self,
         session: SessionConfig,
-        size: int,
+        places: Places,
         tables: Location,
         vocabularies: Location,
         folder: Location,
         between: Shuffle,
     ) -> None:
-        self.session, self.size, self.between = session, size, between
+        self.session, self.places, self.between = session, places, between
         self.tables, self.vocabularies, self.folder = str(tables), str(vocabularies), str(folder)
 
     def setup(self) -> None:
@@ -245,7 +154,7 @@ class WriteNeighbours(beam.DoFn):
         # Sorted: a shuffle delivers in any order, and sums of floats depend on theirs.
         table = pa.concat_tables(blocks.unpack(block) for block in sorted(map(self.between.get, received)))
         keys, weight = blocks.sum_by_key(table["key"].to_numpy(), table["weight"].to_numpy())
-        item, neighbour = _items(keys, self.size)
+        item, neighbour = map(self.places.item, divided(keys, self.places.size))
         enough = weight >= self.session.min_count
         count("pairs_below_min_count", np.count_nonzero(~enough & (item < neighbour)))
         item, neighbour, weight = item[enough], neighbour[enough], weight[enough].astype(np.float64)
@@ -287,10 +196,11 @@ def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
         shuffle(draft, pipeline_args) as between,
         progress(KIND, [draft.target], "part-*.parquet", partitions),
     ):
-        size = vocabularies.items.size
-        ends = item_ranges(vocabularies.items.counts, partitions)
-        count_pairs = beam.ParDo(CountPairs(session, size, ends, window.last_day, between))
-        write = WriteNeighbours(session, size, tables.artifact.path, vocabularies.artifact.path, draft.target, between)
+        places = Places.of(vocabularies.items.size, partitions)
+        count_pairs = beam.ParDo(CountPairs(session, places, window.last_day, between))
+        write = WriteNeighbours(
+            session, places, tables.artifact.path, vocabularies.artifact.path, draft.target, between
+        )
         draft.counts.update(
             run_pipeline(
                 lambda pipeline: (

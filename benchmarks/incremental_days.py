@@ -4,7 +4,8 @@
 
 Days 1 to 28 are imported and prepared from nothing; then the file of day 29 arrives, and days 2 to 29 are prepared
 where the first window was. In another folder days 2 to 29 are prepared from nothing: every artefact must be the same,
-byte by byte. Each stage is a command line of its own, in a child process. `--check` exits 1 where a target is missed.
+byte by byte. In a third, day 29 alone is: what a day costs by itself. Each stage is a command line of its own, in a child
+process. `--check` exits 1 where a target is missed.
 """
 
 import argparse
@@ -24,7 +25,8 @@ from benchmarks.measure import ROOT, Cost
 FOLDER = ROOT / "work" / "incremental_days"
 WINDOW = 28
 FIRST, NEXT, AGAIN = "days 1-28, from nothing", "days 2-29, after them", "days 2-29, from nothing"
-MOVING, FRESH = FOLDER / "moving", FOLDER / "fresh"
+ALONE = "day 29 alone, from nothing"
+MOVING, FRESH, SINGLE = FOLDER / "moving", FOLDER / "fresh", FOLDER / "single"
 SIZE = {"users": 200_000, "items": 100_000, "catalogue": 500_000, "days": WINDOW + 1}
 ARTEFACTS = ["vocabularies", "user_sequences", "session_cooccurrence", "mutual_information"]
 STEPS = ["day_events", "catalogue_counts", "joint_counts", *ARTEFACTS]
@@ -42,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     shutil.rmtree(FOLDER, ignore_errors=True)
     make_log(arguments.clicks_per_day * SIZE["days"])
     days = sorted((FOLDER / "source").glob("clicks-*.parquet"))
-    windows = [(FIRST, MOVING, days[:WINDOW]), (NEXT, MOVING, days), (AGAIN, FRESH, days[1:])]
+    windows = [(FIRST, MOVING, days[:WINDOW]), (NEXT, MOVING, days), (AGAIN, FRESH, days[1:]), (ALONE, SINGLE, days[-1:])]
     costs = {name: run(workdir, files) for name, workdir, files in tqdm(windows, unit="window")}
     figures = report(arguments.clicks_per_day, costs)
     missed = [name for name, met in figures["targets"].items() if not met]

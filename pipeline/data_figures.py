@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from beam_jobs.batch_files import read_batch
 from beam_jobs.day_events import Window
-from beam_jobs.session_cooccurrence import positions, session_numbers
+from beam_jobs.sessions import positions, session_numbers
 from pipeline.artifacts import Artifact
 from pipeline.catalogue import MISSING, Vocabularies
 from pipeline.metrics import popularity_deciles

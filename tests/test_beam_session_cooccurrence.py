@@ -3,13 +3,10 @@
 from collections import Counter
 from itertools import combinations
 
-import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from beam_fixtures import SCHEMA, random_catalogue, random_log, run_through, small_config, small_parts, write_log
-from hypothesis import given
-from hypothesis import strategies as st
 
 from beam_jobs import session_cooccurrence
 from pipeline.artifacts import Artifact
@@ -140,36 +137,3 @@ def test_an_unfit_category_field_is_refused(tmp_path, field):
     config = small_config(tmp_path, prepare={"session": {"same_category_field": field}})
     with pytest.raises(ConfigError, match=r"same_category_field.*'genre', 'tags'"):
         prepare(config, random_log(seed=14), SCHEMA, *random_catalogue(seed=14))
-
-
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 6)), max_size=30), st.integers(1, 7))
-def test_pairs_of_distinct_items_in_chunks_of_any_size(rows, chunk):
-    rows = sorted(dict.fromkeys(rows))
-    session, items = (np.array([row[i] for row in rows], np.int64) for i in (0, 1))
-    chunks = session_cooccurrence.pair_keys(session, items, size=7, at_once=chunk)
-    keys = [key for keys, _ in chunks for key in keys.tolist()]
-    expected = Counter(
-        a * 7 + b for s in set(session.tolist()) for a, b in combinations(sorted(i for t, i in rows if t == s), 2)
-    )
-    assert Counter(keys) == expected
-
-
-@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 20)), max_size=20), st.integers(1, 5))
-def test_a_session_ends_at_a_gap_or_with_the_user(rows, gap):
-    rows = sorted(rows)
-    users, times = (np.array([row[i] for row in rows], np.int64) for i in (0, 1))
-    expected, number = [], -1
-    for i, (user, time) in enumerate(rows):
-        number += i == 0 or rows[i - 1][0] != user or time - rows[i - 1][1] > gap
-        expected.append(number)
-    assert session_cooccurrence.session_numbers(users, times, gap).tolist() == expected
-
-
-@given(st.lists(st.integers(0, 30), max_size=12), st.integers(1, 5))
-def test_ranges_of_items_have_about_equal_sums(counts, partitions):
-    ends = session_cooccurrence.item_ranges(np.array(counts, np.int64), partitions)
-    assert (len(ends), ends[-1]) == (partitions, len(counts) + 1)  # every item is in one
-    assert np.all(np.diff(ends, prepend=1) >= 0)
-    weights = np.array(counts) + 1
-    for start, end in zip(np.append(1, ends), ends, strict=False):
-        assert weights[start - 1 : end - 1].sum() <= weights.sum() / partitions + 2 * weights.max(initial=0)
