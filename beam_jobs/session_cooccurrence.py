@@ -32,6 +32,8 @@ from pipeline.tables import Tables
 KIND, VERSION = "session_cooccurrence", 1
 SCHEMA = pa.schema([("item", pa.int32()), ("neighbours", pa.list_(pa.int32())), ("weights", pa.list_(pa.float32()))])
 PAIR = ["key", "weight"]
+MANY_LEFT = 0.9
+"""Of the rows that were contenders: then the search for others ends."""
 
 # ---- kernels
 
@@ -68,6 +70,25 @@ def rank_neighbours(item: np.ndarray, neighbour: np.ndarray, weight: np.ndarray,
         pa.ListArray.from_arrays(offsets, pa.array(levels[len(levels) - 1 - lightness], pa.float32())),
     ]
     return pa.table(columns, schema=SCHEMA)
+
+
+def contenders(item: np.ndarray, weight: np.ndarray, top_n: int) -> np.ndarray:
+    """The rows that may be among the `top_n` heaviest of their item, int64, ascending: most others need no sorting.
+
+    item: each item's rows are contiguous. Where `top_n` rows of an item are heavier than some weight, those of that
+    weight or less are out; weights are tried upwards, each twice the one before, as long as many rows go.
+    """
+    rows, level = np.arange(len(item)), weight.min(initial=np.inf)
+    while len(rows):
+        heavier = weight[rows] > level
+        starts = blocks.run_starts(item[rows])
+        lengths = np.diff(starts, append=len(rows))
+        full = np.add.reduceat(heavier, starts, dtype=np.int64) >= top_n
+        left = rows[heavier | np.repeat(~full, lengths)]
+        if len(left) > MANY_LEFT * len(rows):
+            return left
+        rows, level = left, 2 * level
+    return rows
 
 
 def _levels(weight: np.ndarray) -> np.ndarray:
@@ -154,21 +175,30 @@ class WriteNeighbours(beam.DoFn):
         # Sorted: a shuffle delivers in any order, and sums of floats depend on theirs.
         table = pa.concat_tables(blocks.unpack(block) for block in sorted(map(self.between.get, received)))
         keys, weight = blocks.sum_by_key(table["key"].to_numpy(), table["weight"].to_numpy())
-        item, neighbour = map(self.places.item, divided(keys, self.places.size))
+        place, of_neighbour = divided(keys, self.places.size)
+        once = place < of_neighbour  # both directions are among the rows of all partitions
         enough = weight >= self.session.min_count
-        count("pairs_below_min_count", np.count_nonzero(~enough & (item < neighbour)))
-        item, neighbour, weight = item[enough], neighbour[enough], weight[enough].astype(np.float64)
+        count("pairs_below_min_count", np.count_nonzero(~enough & once))
+        count("pairs", np.count_nonzero(enough & once))
+        if not enough.all():
+            keys, place, weight, once = keys[enough], place[enough], weight[enough], once[enough]
+        weight = weight.astype(np.float64)
         if self.category is not None:
-            shared = same_category(*self.category, item, neighbour)
-            count("pairs_of_one_category", np.count_nonzero(shared & (item < neighbour)))
+            shared = same_category(*self.category, *self._items(keys))
+            count("pairs_of_one_category", np.count_nonzero(shared & once))
             weight[shared] *= self.session.same_category_factor
-        ranked = rank_neighbours(item, neighbour, weight, self.session.top_n)
+        rows = contenders(place, weight, self.session.top_n)
+        ranked = rank_neighbours(*self._items(keys[rows]), weight[rows], self.session.top_n)
         kept = len(ranked["neighbours"].combine_chunks().flatten())
-        count("pairs", np.count_nonzero(item < neighbour))
         count("items", len(ranked))
         count("neighbours", kept)
-        count("neighbours_dropped", len(item) - kept)
+        count("neighbours_dropped", len(keys) - kept)
         blocks.write_part(f"{self.folder}/part-{partition:05d}.parquet", lambda aside: pq.write_table(ranked, aside))
+
+    def _items(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The item and the neighbour of some keys."""
+        place, of_neighbour = divided(keys, self.places.size)
+        return self.places.item(place), self.places.item(of_neighbour)
 
 
 def check_category_field(field: str | None, vocabularies: Vocabularies) -> None:

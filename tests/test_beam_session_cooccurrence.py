@@ -3,10 +3,13 @@
 from collections import Counter
 from itertools import combinations
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from beam_fixtures import SCHEMA, random_catalogue, random_log, run_through, small_config, small_parts, write_log
+from hypothesis import given
+from hypothesis import strategies as st
 
 from beam_jobs import session_cooccurrence
 from pipeline.artifacts import Artifact
@@ -137,3 +140,24 @@ def test_an_unfit_category_field_is_refused(tmp_path, field):
     config = small_config(tmp_path, prepare={"session": {"same_category_field": field}})
     with pytest.raises(ConfigError, match=r"same_category_field.*'genre', 'tags'"):
         prepare(config, random_log(seed=14), SCHEMA, *random_catalogue(seed=14))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0.25, 1.0, 2.0, 3.0, 9.0])), max_size=40), st.integers(1, 4)
+)
+def test_contenders_hold_the_heaviest_of_every_item(rows, top_n):
+    rows = sorted(rows, key=lambda row: row[0])
+    item, weight = np.array([row[0] for row in rows], np.int64), np.array([row[1] for row in rows])
+    found = session_cooccurrence.contenders(item, weight, top_n)
+    assert found.tolist() == sorted(set(found.tolist()))
+    for each in range(4):
+        of_item = np.flatnonzero(item == each)
+        if len(of_item):
+            least = np.sort(weight[of_item])[::-1][:top_n].min()
+            assert set(of_item[weight[of_item] >= least]) <= set(found.tolist())
+
+
+def test_light_neighbours_of_an_item_with_many_are_no_contenders():
+    item, weight = np.repeat([1, 2], [1000, 3]), np.concatenate((np.ones(990), np.full(10, 8.0), np.ones(3)))
+    found = session_cooccurrence.contenders(item, weight, top_n=5)
+    assert found.tolist() == [*range(990, 1003)]
