@@ -84,9 +84,10 @@ class Server:
     asked: Asked = OURS
 
     def workers(self) -> list[int]:
-        """The process ids of its children."""
+        """The process ids of its children that answer: not of those that track resources or check bundles."""
         pid = self.process.pid
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
     def cpu(self) -> float:
         """CPU seconds of the server and its workers so far."""

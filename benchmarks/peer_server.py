@@ -33,7 +33,7 @@ def install(name: str, depth: int, folder: Path) -> None:
     """Have every bundle that is opened from now on in this process use the peer's index."""
     opened = Served.open
     use_environment()
-    cast(Any, Served).open = lambda path: exchange(opened(path), name, depth, folder)
+    cast(Any, Served).open = lambda *how: exchange(opened(*how), name, depth, folder)
 
 
 if __name__ == "__mp_main__":  # in the worker, which imports this module as its parent's

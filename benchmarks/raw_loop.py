@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from serving.answers import ItemWriter, joined
+from serving.answers import ItemWriter
 from serving.bundle import Bundle
 from serving.retriever import Query, Retriever
 from serving.schemas import RecommendRequest
@@ -63,7 +63,7 @@ def json_only(bundle: Bundle, k: int) -> list[Callable[[], Any]]:
     def work(body: bytes, items: np.ndarray, scores: np.ndarray) -> bytes:
         request = RecommendRequest.model_validate_json(body)
         head = {"bundle": "run=0", "known_user": True, "history_length": 9, "fresh": 0, "ignored": {"history": []}}
-        return joined(head, writer.write(items, scores, request.fields, request.titles))
+        return writer.write(head, items, scores, request.fields, request.titles)
 
     calls: list[Callable[[], Any]] = []
     for query in queries(bundle, k):

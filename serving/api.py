@@ -13,7 +13,6 @@ import orjson
 from pipeline.config_serve import ServeConfig
 from pipeline.errors import RequestError
 from serving import schemas
-from serving.answers import joined
 from serving.batching import Batcher
 from serving.choice import Choice
 from serving.errors import NotFoundError, OverloadedError
@@ -77,8 +76,8 @@ class Api:
             indices, scores = served.browse.neighbours(item_id, params.kind)
             kept = served.retriever.allowed_items(indices, params.exclude, chosen).nonzero()[0][: params.k]
             indices, scores = indices[kept], scores[kept]
-        items = served.writer.write(indices, scores, params.field)
-        return joined({"bundle": served.run, "item_id": item_id, "kind": params.kind}, items)
+        about = {"bundle": served.run, "item_id": item_id, "kind": params.kind}
+        return served.writer.write(about, indices, scores, params.field)
 
     async def item(self, request: Request) -> bytes:
         """An item's title and fields."""
@@ -176,7 +175,7 @@ class Api:
 
         def write(found: Retrieved) -> bytes:
             head = {**about, **_facts(found, len(fresh))}
-            return joined(head, served.writer.write(found.items, found.scores, body.fields, body.titles))
+            return served.writer.write(head, found.items, found.scores, body.fields, body.titles)
 
         return self.batcher.submit(served.retriever, query, write, lone)
 

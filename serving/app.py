@@ -18,6 +18,7 @@ from pipeline.errors import ConfigError, TwoTowerError
 from pipeline.storage import Location
 from serving import worker
 from serving.bundle import open_files
+from serving.check import Checker
 from serving.metrics import Metrics
 from serving.protection import read_keys
 from serving.shared_numbers import SharedNumbers
@@ -39,9 +40,12 @@ def serve(bundle_path: Location | str, settings: ServeConfig | None = None) -> N
         open_files(settings.compare)
     keys = read_keys(settings.keys)
     _check_tls(settings)
-    with _address(settings) as address, _files(settings, len(keys)) as (counts, buckets):
-        tasks = [worker.Task(str(bundle_path), settings, n, counts, buckets, address) for n in range(settings.workers)]
-        _Supervisor(tasks, settings.shutdown_seconds).run(_greeting(bundle_path, settings, address[1]))
+    with _address(settings) as address, _files(settings, len(keys)) as (counts, buckets), Checker() as checker:
+        tasks = [
+            worker.Task(str(bundle_path), settings, n, counts, buckets, address, checker.address)
+            for n in range(settings.workers)
+        ]
+        _Supervisor(tasks, settings.shutdown_seconds, checker).run(_greeting(bundle_path, settings, address[1]))
 
 
 def _greeting(bundle_path: Location | str, settings: ServeConfig, port: int) -> str:
@@ -101,7 +105,8 @@ class _Worker:
 class _Supervisor:
     """Starts workers, passes signals on, and starts those anew that die."""
 
-    def __init__(self, tasks: list[worker.Task], shutdown_seconds: float) -> None:
+    def __init__(self, tasks: list[worker.Task], shutdown_seconds: float, checker: Checker) -> None:
+        self._checker = checker
         self._context = multiprocessing.get_context("spawn")  # a fork would copy locks that threads hold
         self._tasks, self._shutdown_seconds = tasks, shutdown_seconds
         self._workers: list[_Worker] = []
@@ -120,6 +125,7 @@ class _Supervisor:
             while not self._stop:
                 wait([each.process.sentinel for each in self._workers], TICK)
                 self._revive()
+                self._checker.revive()
         finally:
             self._end()
             for number, handler in kept.items():
@@ -166,6 +172,7 @@ class _Supervisor:
             self._workers[place] = self._start(each.task)
 
     def _end(self) -> None:
+        self._checker.stop()  # first, so that no worker waits for it
         for each in self._workers:
             _tell(each.process, signal.SIGTERM)
         until = time.monotonic() + self._shutdown_seconds + 5

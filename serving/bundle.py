@@ -24,8 +24,9 @@ serving/bundle_v1.py.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import faiss
@@ -82,15 +83,21 @@ class Bundle:
     map: ItemMap | None = None
 
     @classmethod
-    def open(cls, path: Location | str, checked: bool = False) -> "Bundle":
+    def open(cls, path: Location | str, checked: bool = False, rest: Callable[[], None] = lambda: None) -> "Bundle":
         """Open, verify every checksum, and answer the golden queries; checked: both was done. Path: see `open_files`.
 
+        rest: called before a file is opened.
         Raises ArtifactError when the bundle is missing, of another version, truncated, altered, or answers wrongly.
         """
         artifact = open_files(path)
         if not checked:
             artifact.verify()
-        bundle = cls.read(artifact.file, artifact.manifest["spec"]["version"], artifact)
+
+        def file(name: str) -> Path:
+            rest()
+            return artifact.file(name)
+
+        bundle = cls.read(file, artifact.manifest["spec"]["version"], artifact)
         if not checked:
             bundle.check_goldens()
         return bundle

@@ -1,53 +1,154 @@
-"""Checks a bundle in a process of its own: checksums and exact scans of a large one would hold up every request.
+"""Checks bundles in a process of lowest priority, one for all workers of a server, which share its verdict.
 
-In a thread they would, for it takes the interpreter's lock again and again; and a thread of lower priority that holds
-the lock does not give it back before it gets the processor.
+In a worker, checksums and exact scans would hold up every request: a thread takes the interpreter's lock again and
+again, and one of lower priority that holds the lock does not give it back before it gets the processor.
+
+The process starts with the server, imports what a check needs, and forks for each: a check begins within milliseconds,
+and its memory goes with it.
 """
 
 import asyncio
+import json
+import multiprocessing
 import os
+import shutil
+import signal
+import socket
+import subprocess
 import sys
+import tempfile
+import time
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Self
 
 from pipeline.errors import ArtifactError, TwoTowerError
 from pipeline.storage import Location
 from serving.bundle import Bundle
 
 NICE = 10
-"""Answers go before, about ten to one where processors are scarce."""
-REFUSED = 3
-"""What the process returns when something is wrong with the bundle."""
+PATIENCE = 30.0
+"""Seconds a check may take with what nobody else wants of the processors; then it begins again and takes a tenth."""
+TICK = RESTART_SECONDS = 1.0
+_FORK = multiprocessing.get_context("fork")
 
 
-async def check(path: Location) -> None:
-    """Open the published bundle as Bundle.open does, elsewhere. Raises ArtifactError."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "serving.check", str(path)),
-        env=environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
+async def check(path: Location, run: str, address: str) -> str:
+    """Have the published bundle, `run` when last looked at, opened as Bundle.open does by the process at a Unix socket.
+
+    Returns the run that was checked. Raises ArtifactError when it is wrong, OSError when the process does not answer.
+    """
+    reader, writer = await asyncio.open_unix_connection(address)
     try:
-        told, _ = await process.communicate()
-    except asyncio.CancelledError:
-        process.kill()
-        raise
-    if process.returncode == REFUSED:
-        raise ArtifactError(told.decode(errors="replace").strip())
-    if process.returncode:
-        raise ArtifactError(f"the check of {path} ended with {process.returncode}")
+        writer.write(json.dumps([str(path), run]).encode())
+        writer.write_eof()
+        told = await reader.read()
+    finally:
+        writer.close()
+    if not told:
+        raise ConnectionError("the process that checks bundles ended")
+    checked, error = json.loads(told)
+    if error is not None:
+        raise ArtifactError(error)
+    return checked
 
 
-def main(path: str) -> int:
-    """Returns the exit code, and prints what is wrong."""
-    os.nice(NICE)
+class Checker:
+    """The process, and the Unix socket at which it listens; requests wait in the socket while the process starts."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="twotower-"))  # nobody else may look into it
+        self.address = str(self._folder / "check")
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(self.address)
+        self._listener.listen()
+        self._start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._listener.close()
+        shutil.rmtree(self._folder)
+
+    def revive(self) -> None:
+        """Start the process anew when it ended."""
+        if self._process.poll() is not None and time.monotonic() - self._started > RESTART_SECONDS:
+            self._start()
+
+    def stop(self) -> None:
+        """End the process; workers who wait for a verdict hear that there will be none."""
+        self._process.terminate()
+        self._process.wait()
+
+    def _start(self) -> None:
+        self._started = time.monotonic()
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+        command = [sys.executable, "-m", "serving.check"]
+        self._process = subprocess.Popen(
+            command, env=environment, stdin=self._listener.fileno(), stdout=subprocess.DEVNULL
+        )
+
+
+def serve(listener: socket.socket) -> None:
+    """Check what is asked for, one bundle after another, until terminated or left alone by whoever started it.
+
+    The run of a path that was found good last is not checked again for the next who asks.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches all; who started us tells us to stop
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    parent, good = os.getppid(), dict[str, str]()
+    listener.settimeout(TICK)
+    while os.getppid() == parent:
+        with suppress(TimeoutError, ConnectionError):
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(TICK)
+                path, run = json.loads(connection.makefile("rb").read())
+                error = None
+                if good.get(path) != run:
+                    run, error = _checked(path)
+                    good[path] = run
+                connection.sendall(json.dumps([run, error]).encode())
+
+
+def _checked(path: str) -> tuple[str, str | None]:
+    """The run that was checked, and what is wrong with it; "" when something is."""
+    for idle, patience in ((True, PATIENCE), (False, None)):
+        ours, theirs = _FORK.Pipe(duplex=False)
+        process = _FORK.Process(target=_open, args=(path, theirs, idle), daemon=True)
+        process.start()
+        theirs.close()
+        try:
+            if ours.poll(patience):
+                return ours.recv()
+        except EOFError:
+            process.join()
+            return "", f"the check of {path} ended with {process.exitcode}"
+        finally:
+            process.kill()
+            process.join()
+            ours.close()
+    raise AssertionError("a check without a limit ends")
+
+
+def _open(path: str, told: Connection, idle: bool) -> None:
+    """Open and check a bundle in this process, and tell the verdict."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if idle and hasattr(os, "SCHED_IDLE"):
+        # Unlike a nice one, an idle process gives way at once when another wakes on its processor.
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    else:
+        os.nice(NICE)
     try:
-        Bundle.open(path)
+        artifact = Bundle.open(path).artifact
+        assert artifact is not None
+        told.send((artifact.manifest["run"], None))
     except TwoTowerError as error:
-        print(error)
-        return REFUSED
-    return 0
+        told.send(("", str(error)))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    serve(socket.socket(fileno=sys.stdin.fileno()))

@@ -16,17 +16,19 @@ import pyarrow as pa
 from pipeline import manifest
 from pipeline.errors import StorageError, TwoTowerError
 from pipeline.storage import Location
-from serving.bundle import open_files
 from serving.check import check
 from serving.metrics import Metrics
 from serving.served import Served
 
 M_ARENA_MAX = -8
 LOG = logging.getLogger("serving")
-LARGE = 32 << 20
-"""Bytes from which on a bundle is checked by a process of its own, which takes about a second to start."""
 SWITCH_SECONDS = 0.0005
 """Python lets a thread run this long before another may: short, since requests wait while a bundle is being loaded."""
+REST_SECONDS = 0.003
+"""Between two steps of loading a bundle, most of them below a millisecond. A thread that worked on without rests would
+take the interpreter's lock each time the event loop lets go of it, which it does several times a request."""
+RETIRE_SECONDS = 0.5
+"""After this the requests that began with the old bundle have their answers."""
 
 
 class Reloader:
@@ -37,9 +39,9 @@ class Reloader:
     told by `last`.
     """
 
-    def __init__(self, path: Location, metrics: Metrics) -> None:
-        """Open the published bundle. Raises ArtifactError."""
-        self._path, self._metrics = path, metrics
+    def __init__(self, path: Location, metrics: Metrics, checker: str) -> None:
+        """Open the published bundle. checker: where `serving.check.serve` listens. Raises ArtifactError."""
+        self._path, self._metrics, self._checker = path, metrics, checker
         self.served = Served.open(path)
         self.last: dict[str, Any] = {"state": "none", "run": None, "error": None}
         self._loading = asyncio.Lock()
@@ -72,36 +74,35 @@ class Reloader:
         interval = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_SECONDS)
         try:
-            checked = await asyncio.to_thread(_bytes, self._path) > LARGE
-            if checked:
-                await check(self._path)
-            served = await asyncio.to_thread(Served.open, self._path, checked)
+            checked = await check(self._path, run, self._checker)
+            served = await asyncio.to_thread(Served.open, self._path, True, lambda: time.sleep(REST_SECONDS))
+        except ConnectionError as error:
+            LOG.error("kept bundle %s: %s cannot be checked now: %s", self.served.run, run, error)
+            return
         except Exception as error:  # whatever is wrong with a bundle must not end the service of the other
             self._metrics.add("reload_failures")
             message = str(error) if isinstance(error, TwoTowerError) else f"{type(error).__name__}: {error}"
             self.last = {"state": "failed", "run": run, "error": message}
             LOG.error("kept bundle %s: %s cannot be served: %s", self.served.run, run, message)
         else:
-            if checked and served.run != run:  # published since: it was not checked
+            if served.run != checked:  # published since
                 await self._swap(served.run)
                 return
+            asyncio.get_running_loop().call_later(RETIRE_SECONDS, self._retire, [self.served])
             self.served = served
             self._metrics.add("reloads")
             self.last = {"state": "done", "run": self.served.run, "error": None}
             LOG.warning("now serving bundle %s", self.served.run)
         finally:
             sys.setswitchinterval(interval)
-        # The old bundle goes with the last request that holds it; its memory is given back to the system after that.
-        asyncio.get_running_loop().call_later(0.5, _give_back)
+
+    def _retire(self, old: list[Served]) -> None:
+        """Let the old bundle go, in a thread: unmapping a large one takes a while."""
+        asyncio.get_running_loop().run_in_executor(None, _give_back, old)
 
     def tell_the_others(self) -> None:
         """Have the other workers look as well: who started us passes this on to all."""
         os.kill(os.getppid(), signal.SIGHUP)
-
-
-def _bytes(path: Location) -> int:
-    """Of all files of the published bundle. Raises ArtifactError."""
-    return sum(file["bytes"] for file in open_files(path).manifest["files"].values())
 
 
 def one_arena() -> None:
@@ -110,7 +111,9 @@ def one_arena() -> None:
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
-def _give_back() -> None:
+def _give_back(old: list[Served]) -> None:
+    """Have the memory of what was served given back to the system."""
+    old.clear()
     gc.collect(1)
     pa.default_memory_pool().release_unused()
     with suppress(AttributeError):  # glibc keeps freed memory otherwise

@@ -1,5 +1,6 @@
 """The bundle being served, as a request sees it from its beginning to its end."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -25,17 +26,22 @@ class Served:
     browse: Browse
 
     @classmethod
-    def open(cls, path: Location | str, checked: bool = False) -> Self:
-        """Open a bundle, check it unless it was, and run what a first request would find cold. Raises ArtifactError."""
-        bundle = Bundle.open(path, checked)
+    def open(cls, path: Location | str, checked: bool = False, rest: Callable[[], None] = lambda: None) -> Self:
+        """Open a bundle, check it unless it was, and run what a first request would find cold. Raises ArtifactError.
+
+        rest: called between two steps.
+        """
+        bundle = Bundle.open(path, checked, rest)
         assert bundle.artifact is not None
         writer, run = ItemWriter(bundle.items, len(bundle.rows)), bundle.artifact.manifest["run"]
         served = cls(Retriever(bundle), writer, run, Browse(bundle))
         for golden in bundle.goldens:
+            rest()
             found = served.retriever.recommend(Query(golden.user_id))
-            served.writer.write(found.items, found.scores)
+            served.writer.write({"bundle": run}, found.items, found.scores)
             bundle.items.split(golden.items)
         some = np.linspace(1, len(bundle.users), min(WARM, len(bundle.users)), dtype=np.int64)
         for user_id in bundle.users.ids.decode(some):
+            rest()
             served.retriever.recommend(Query(user_id))  # brings the lists that users ask for into memory
         return served

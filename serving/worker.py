@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -35,7 +36,10 @@ BUCKET = 2
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker is told. counts, buckets: files of shared numbers; address: where to listen."""
+    """What a worker is told. counts, buckets: files of shared numbers; address: where to listen.
+
+    checker: where the process listens that checks bundles.
+    """
 
     bundle: str
     settings: ServeConfig
@@ -43,6 +47,7 @@ class Task:
     counts: Path
     buckets: Path
     address: tuple[str, int]
+    checker: str
 
 
 def run(task: Task, ready: Connection) -> None:
@@ -99,8 +104,10 @@ class _Server(uvicorn.Server):
         keys = read_keys(settings.keys)
         gate = Gate(keys, SharedNumbers(task.buckets, max(1, len(keys)), BUCKET))
         self._store: EventsStore | None = open_store(settings.events, path)
-        compared = None if settings.compare is None else Reloader(locate(settings.compare), self._metrics)
-        choice = Choice(Reloader(path, self._metrics), compared)
+        served, *compared = (
+            Reloader(locate(each), self._metrics, task.checker) for each in (path, settings.compare) if each is not None
+        )
+        choice = Choice(served, *compared)
         self._reloaders, self._poll_seconds = choice.reloaders, settings.poll_seconds
         operations = api.Api(settings, choice, self._store, self._metrics, gate)
         routes = api.routes(operations, self._store is not None)
@@ -115,6 +122,8 @@ class _Server(uvicorn.Server):
         loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(self._look()))
         self._polling = [loop.create_task(reloader.poll(self._poll_seconds)) for reloader in self._reloaders]
         self._metrics.set("workers", 1)
+        gc.collect()
+        gc.freeze()  # what is there now stays: looking through it again would hold up requests by tens of milliseconds
         self.told_ready.send(None)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -49,10 +49,12 @@ def test_verdict_follows_from_the_figures(
     assert json.loads(last) == {"figures": {"speed": speed, "share": share, "beside": 7.0}, "met": met}
 
 
-def test_bundle_to_swap_has_two_runs_that_both_serve(bundle: Bundle, tmp_path: Path, monkeypatch) -> None:
+def test_bundle_to_swap_has_two_runs_that_both_serve(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(swaps, "ROOT", tmp_path)
     assert bundle.artifact is not None
-    path = swaps.twice(bundle.artifact.path)
+    path, _ = swaps.twice(bundle.artifact.path)
     runs = set()
     for _ in range(3):
         runs.add(roll_back(path, KIND, VERSION, OLDER).manifest["run"])

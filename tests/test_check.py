@@ -1,17 +1,21 @@
-"""A large bundle is checked by a process of its own before it is served; a small one here plays the large one."""
+"""A new bundle is checked by a process of its own before it is served."""
 
 import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving_fixture import make_bundle
+from serving_fixture import ROOT, make_bundle
 
 from pipeline.artifacts import open_artifact, roll_back
 from pipeline.errors import ArtifactError
 from pipeline.storage import locate
-from serving import reload
 from serving.bundle import KIND, VERSION
-from serving.check import check
+from serving.check import RESTART_SECONDS, Checker, check
 from serving.metrics import Metrics
 from serving.reload import Reloader
 from serving.shared_numbers import SharedNumbers
@@ -23,10 +27,24 @@ def path(serving_dir: Path) -> Path:
     return Path(str(make_bundle(serving_dir, "checked").path))
 
 
-def test_swap_waits_for_the_check_and_heeds_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reload, "LARGE", 0)
+@pytest.fixture(scope="module")
+def checker() -> Iterator[Checker]:
+    with Checker() as started:
+        yield started
+
+
+def current(path: Path) -> str:
+    return open_artifact(path, KIND, VERSION).manifest["run"]
+
+
+def verdict(path: Path, checker: Checker) -> str:
+    return asyncio.run(check(locate(str(path)), current(path), checker.address))
+
+
+def test_swap_waits_for_the_check_and_heeds_it(path: Path, checker: Checker) -> None:
     numbers = SharedNumbers.make(1, Metrics.columns([]))
-    reloader = Reloader(locate(str(path)), Metrics(SharedNumbers(numbers, 1, Metrics.columns([])), 0, []))
+    metrics = Metrics(SharedNumbers(numbers, 1, Metrics.columns([])), 0, [])
+    reloader = Reloader(locate(str(path)), metrics, checker.address)
     first = reloader.served.run
     run = roll_back(path, KIND, VERSION).manifest["run"]
     file = path / run / "vectors.npy"
@@ -41,11 +59,49 @@ def test_swap_waits_for_the_check_and_heeds_it(path: Path, monkeypatch: pytest.M
     numbers.unlink()
 
 
-def test_bundle_that_is_not_there_is_refused_with_its_path(tmp_path: Path) -> None:
+def test_bundle_that_is_not_there_is_refused_with_its_path(tmp_path: Path, checker: Checker) -> None:
     with pytest.raises(ArtifactError, match="no bundle artefact"):
-        asyncio.run(check(locate(str(tmp_path / "nowhere"))))
+        asyncio.run(check(locate(str(tmp_path / "nowhere")), "run=0", checker.address))
 
 
-def test_good_bundle_passes(path: Path) -> None:
-    asyncio.run(check(locate(str(path))))
-    assert open_artifact(path, KIND, VERSION)
+def test_run_that_was_found_good_is_not_checked_again_for_the_next_worker(path: Path, checker: Checker) -> None:
+    assert verdict(path, checker) == current(path)
+    file = path / current(path) / "vectors.npy"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + b"\0")
+    assert verdict(path, checker) == current(path)
+    roll_back(path, KIND, VERSION)
+    assert verdict(path, checker) == current(path)
+    file.write_bytes(whole)
+    roll_back(path, KIND, VERSION)
+
+
+def test_checker_that_ended_is_missed_until_it_is_started_anew(path: Path) -> None:
+    with Checker() as checker:
+        assert verdict(path, checker) == current(path)
+        checker.stop()
+        checker.revive()  # too soon after the start, perhaps
+        time.sleep(RESTART_SECONDS)
+        checker.revive()
+        assert verdict(path, checker) == current(path)
+
+
+def test_worker_hears_that_there_will_be_no_verdict(path: Path) -> None:
+    async def ask(checker: Checker) -> None:
+        asked = asyncio.create_task(check(locate(str(path)), current(path), checker.address))
+        await asyncio.sleep(0.1)
+        checker.__exit__()
+        await asked
+
+    with pytest.raises(ConnectionError):
+        asyncio.run(ask(Checker()))
+
+
+@pytest.mark.parametrize("patience", [30.0, 0.0])
+def test_check_that_gets_no_processor_begins_again(path: Path, patience: float) -> None:
+    code = (
+        "import sys; from serving import check; check.PATIENCE = float(sys.argv[2]); print(check._checked(sys.argv[1]))"
+    )
+    command = [sys.executable, "-c", code, str(path), str(patience)]
+    told = subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, check=True).stdout
+    assert told.strip() == str((current(path), None))
