@@ -46,7 +46,7 @@ def swap(bundle: Path, users: list[str], k: int, swaps: int) -> dict[str, float]
     runs = [published.manifest, manifest.read(path / published.manifest["previous"], KIND)]
     steady: list[Load] = []
     swapped: list[Load] = []
-    with running(path, max_k=k) as server, ThreadPoolExecutor(1) as asking:
+    with running(path, max_k=k) as server, ThreadPoolExecutor(1) as asking, httpx.Client() as client:
         server.load(users, k, CONNECTIONS, 2)
         before = server.resident()
         each = int(SEGMENT / PACE)
@@ -54,7 +54,7 @@ def swap(bundle: Path, users: list[str], k: int, swaps: int) -> dict[str, float]
             steady.append(server.load(users, k, CONNECTIONS, SEGMENT))
             load = asking.submit(server.load, users, k, CONNECTIONS, SEGMENT)
             for number in range(start, min(start + each, swaps)):
-                _swap_once(server, path, runs[(number + 1) % 2])
+                _swap_once(server, client, path, runs[(number + 1) % 2])
             swapped.append(load.result())
         time.sleep(2)
         after = server.resident()
@@ -71,14 +71,13 @@ def swap(bundle: Path, users: list[str], k: int, swaps: int) -> dict[str, float]
     }
 
 
-def _swap_once(server: Server, path: Path, run: dict[str, Any]) -> None:
+def _swap_once(server: Server, client: httpx.Client, path: Path, run: dict[str, Any]) -> None:
     """Publish a run, tell the server, wait until it serves it, and rest for what is left of PACE."""
     started = time.monotonic()
     manifest.replace(path, run)
     os.kill(server.process.pid, signal.SIGHUP)
-    with httpx.Client() as client:
-        while client.get(f"{server.url}/v1/bundle").json()["run"] != run["run"]:
-            if time.monotonic() > started + 120:
-                raise RuntimeError("the server did not take the new bundle")
-            time.sleep(0.02)
+    while client.get(f"{server.url}/v1/bundle").json()["run"] != run["run"]:
+        if time.monotonic() > started + 120:
+            raise RuntimeError("the server did not take the new bundle")
+        time.sleep(0.02)
     time.sleep(max(0.0, PACE - (time.monotonic() - started)))

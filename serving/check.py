@@ -99,6 +99,7 @@ def serve(listener: socket.socket) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches all; who started us tells us to stop
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    os.nice(NICE)
     parent, good = os.getppid(), dict[str, str]()
     listener.settimeout(TICK)
     while os.getppid() == parent:
@@ -140,8 +141,6 @@ def _open(path: str, told: Connection, idle: bool) -> None:
     if idle and hasattr(os, "SCHED_IDLE"):
         # Unlike a nice one, an idle process gives way at once when another wakes on its processor.
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    else:
-        os.nice(NICE)
     try:
         artifact = Bundle.open(path).artifact
         assert artifact is not None
