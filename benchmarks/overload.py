@@ -22,7 +22,7 @@ def overload(bundle: Path, users: list[str], k: int, seconds: float) -> dict[str
         "goodput under overload": (over.good / over.cpu) / (full.good / full.cpu),
         "broken connections": float(over.broken),
         "capacity per second": capacity,
-        "offered per second": over.requests / over.seconds,
+        "asked per second, if answered at once": 1000 * CONNECTIONS / pause,
         "good per second": over.good / over.seconds,
         "refused per second": over.status / over.seconds,
         "good per CPU second, full": full.good / full.cpu,

@@ -20,6 +20,11 @@ from serving.refusal import Headers, refusal
 MAX_HEADER_BYTES = 65_536
 PIPELINED = 8
 """Requests of one connection that may wait for answers before no more are read."""
+REST_SECONDS = 0.5
+"""So long no more is read from a connection that was answered 503: half of what Retry-After asks for. Who asks again at
+once has the next request wait in the kernel, which costs nothing, in place of being refused again and again."""
+WAKE_SECONDS = 0.01
+"""Rests that end within so long end together."""
 STATUS_LINES = {status: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -39,11 +44,25 @@ class Shared:
         self.tick = min(settings.read_seconds, settings.keep_alive_seconds or settings.read_seconds) / 4
         self._heads: dict[tuple[int, bytes], bytes] = {}
         self._dated: Headers = []
+        self._resting: deque[tuple[float, HttpProtocol]] = deque()
 
     def lone(self, protocol: "HttpProtocol") -> bool:
         """A request came on a connection: did the one before come there as well?"""
         again, self.asked_last = self.asked_last is protocol, protocol
         return again
+
+    def rest(self, protocol: "HttpProtocol", loop: asyncio.AbstractEventLoop) -> None:
+        """Have a connection end its rest in REST_SECONDS; many of them by one timer."""
+        if not self._resting:
+            loop.call_later(REST_SECONDS, self._wake, loop)
+        self._resting.append((loop.time() + REST_SECONDS, protocol))
+
+    def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        while self._resting and self._resting[0][0] <= now + WAKE_SECONDS / 2:
+            self._resting.popleft()[1].end_rest()
+        if self._resting:
+            loop.call_at(max(self._resting[0][0], now + WAKE_SECONDS), self._wake, loop)
 
     def head(self, status: int, content_type: bytes, default: Headers) -> bytes:
         """The beginning of an answer's header, up to its length; `default` is replaced when the date in it changes."""
@@ -73,7 +92,7 @@ class HttpProtocol(asyncio.Protocol):
         self._open: deque[Exchange] = deque()
         self._current: Exchange | None = None
         self._url, self._headers, self._header_bytes = b"", dict[bytes, bytes](), 0
-        self._clogged = self._paused = self._ending = False
+        self._clogged = self._paused = self._ending = self._rests = False
         self._owed = 0
 
     # ---- asyncio
@@ -168,12 +187,20 @@ class HttpProtocol(asyncio.Protocol):
     # ---- uvicorn
 
     def shutdown(self) -> None:
-        """Take no further requests; end when those that came are answered."""
+        """Take no further requests; end when those that came are answered, those that were not read yet too."""
         self._ending = True
-        if not self._open:
+        if self._rests:
+            self.end_rest()
+            self._loop.call_later(WAKE_SECONDS, self.shutdown)
+        elif not self._open:
             self._transport.close()
 
     # ---- answers
+
+    def end_rest(self) -> None:
+        """Read on."""
+        self._rests = False
+        self._balance()
 
     def _send(self) -> None:
         """Write the answers that are there, up to the first that is not."""
@@ -183,6 +210,10 @@ class HttpProtocol(asyncio.Protocol):
                 return
             ends = exchange.hang_up or not exchange.keep_alive or (self._ending and not self._open)
             self._write(exchange, ends or not self._shared.settings.keep_alive_seconds)
+            if exchange.status == HTTPStatus.SERVICE_UNAVAILABLE and not self._rests and not self._ending:
+                self._rests = True
+                self._shared.rest(self, self._loop)
+                self._balance()
         self._since = self._loop.time()
         if self._paused:
             self._balance()
@@ -207,8 +238,8 @@ class HttpProtocol(asyncio.Protocol):
         self._write(exchange, ends=True)
 
     def _balance(self) -> None:
-        """Read on only as far as answers are taken."""
-        pause = self._clogged or len(self._open) >= PIPELINED
+        """Read on only as far as answers are taken, and not at once after a 503."""
+        pause = self._clogged or self._rests or len(self._open) >= PIPELINED
         if pause is not self._paused and not self._transport.is_closing():
             self._paused = pause
             if pause:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
 from pipeline.config_serve import ServeConfig
+from serving import http_protocol
 from serving.dispatch import App
 from serving.http_protocol import PIPELINED, HttpProtocol, Shared
 from serving.metrics import Metrics
@@ -83,6 +84,7 @@ def talk(numbers: Any, say: Callable[[HttpProtocol, Wire, Api, Shared], Any], **
             Route("GET", "/echo", api.echo, None),
             Route("POST", "/echo", api.echo, None, body=EventsRequest),
             Route("POST", "/later", api.later, None, body=EventsRequest),
+            Route("POST", "/full", api.echo, None, body=EventsRequest, full=lambda: True),
         ]
         given = ServeConfig(**limits)
         shared = Shared(App(routes, {}, given, *numbers), given)
@@ -263,3 +265,33 @@ def test_waiting_for_an_answer_is_not_idling(numbers: Any) -> None:
         await asyncio.sleep(0.15)
 
     assert not talk(numbers, lambda protocol, *_: rest(protocol), read_seconds=0.05, keep_alive_seconds=1).closed
+
+
+def test_connection_that_was_refused_is_not_read_for_a_while(numbers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "REST_SECONDS", 0.05)
+
+    async def come_back(protocol: HttpProtocol, wire: Wire) -> None:
+        protocol.data_received(post(b"", "/full"))
+        assert not wire.reading
+        await asyncio.sleep(0.1)
+        assert wire.reading
+        protocol.data_received(post(b"again"))
+
+    wire = talk(numbers, lambda protocol, wire, *_: come_back(protocol, wire))
+    assert [status for status, _ in answers(wire.written)] == [503, 200]
+
+
+@pytest.mark.parametrize("more", [b"", post(b"late")], ids=["nothing", "a request"])
+def test_what_was_not_read_yet_is_answered_before_the_end(numbers: Any, more: bytes) -> None:
+    async def end(protocol: HttpProtocol, wire: Wire) -> None:
+        protocol.data_received(post(b"", "/full"))
+        protocol.shutdown()
+        assert wire.reading
+        assert not wire.closed
+        if more:
+            protocol.data_received(more)
+        await asyncio.sleep(0.05)
+        assert wire.closed
+
+    wire = talk(numbers, lambda protocol, wire, *_: end(protocol, wire))
+    assert answers(wire.written)[1:] == ([(200, b"<late>")] if more else [])
