@@ -53,6 +53,13 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+def _some(max_length: int, description: str) -> Any:
+    """A list that is empty by default. As a default value, pydantic would make a deep copy of it for every request."""
+    return Field(
+        default_factory=list, max_length=max_length, description=description, json_schema_extra={"default": []}
+    )
+
+
 Which = Annotated[
     Literal["served", "compare"],
     Field(description="Which bundle to ask: the one that is served, or the one of `twotower serve --compare`."),
@@ -81,9 +88,9 @@ class Asked(Request):
     )
     k: int = Field(50, ge=1, le=MAX_INTEGER, description="Items to return, at most `max_k` of GET /v1/bundle.")
     exclude_seen: bool = Field(True, description="Leave out the items of the history.")
-    exclude: list[Id] = Field([], max_length=MAX_EXCLUDE, description="Item ids to leave out.")
+    exclude: list[Id] = _some(max_length=MAX_EXCLUDE, description="Item ids to leave out.")
     filter: Filter | None = Field(None, description="What the items must fulfil.")
-    fields: list[Text] = Field([], max_length=MAX_FIELDS, description="Item fields to return with each item.")
+    fields: list[Text] = _some(max_length=MAX_FIELDS, description="Item fields to return with each item.")
     titles: bool = Field(True, description="Return the items' titles; ids and scores alone are half of the bytes.")
 
 
