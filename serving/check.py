@@ -27,9 +27,11 @@ from pipeline.errors import ArtifactError, TwoTowerError
 from pipeline.storage import Location
 from serving.bundle import Bundle
 
-NICE = 10
-PATIENCE = 30.0
-"""Seconds a check may take with what nobody else wants of the processors; then it begins again and takes a tenth."""
+PATIENCE, LEAST_SHARE = 2.0, 0.05
+"""A check takes what nobody else wants of the processors. One that gets less than this share of one for so many seconds
+begins again with NICE."""
+NICE = 5
+"""About a third of what a worker gets where both want a processor."""
 TICK = RESTART_SECONDS = 1.0
 _FORK = multiprocessing.get_context("fork")
 
@@ -37,9 +39,12 @@ _FORK = multiprocessing.get_context("fork")
 async def check(path: Location, run: str, address: str) -> str:
     """Have the published bundle, `run` when last looked at, opened as Bundle.open does by the process at a Unix socket.
 
-    Returns the run that was checked. Raises ArtifactError when it is wrong, OSError when the process does not answer.
+    Returns the run that was checked. Raises ArtifactError when it is wrong, ConnectionError when there is no verdict.
     """
-    reader, writer = await asyncio.open_unix_connection(address)
+    try:
+        reader, writer = await asyncio.open_unix_connection(address)
+    except OSError as error:
+        raise ConnectionError(f"the process that checks bundles cannot be reached: {error}") from None
     try:
         writer.write(json.dumps([str(path), run]).encode())
         writer.write_eof()
@@ -48,9 +53,9 @@ async def check(path: Location, run: str, address: str) -> str:
         writer.close()
     if not told:
         raise ConnectionError("the process that checks bundles ended")
-    checked, error = json.loads(told)
-    if error is not None:
-        raise ArtifactError(error)
+    checked, wrong = json.loads(told)
+    if wrong is not None:
+        raise ArtifactError(wrong)
     return checked
 
 
@@ -103,7 +108,7 @@ def serve(listener: socket.socket) -> None:
     parent, good = os.getppid(), dict[str, str]()
     listener.settimeout(TICK)
     while os.getppid() == parent:
-        with suppress(TimeoutError, ConnectionError):
+        with suppress(TimeoutError, ConnectionError, ValueError):  # a worker that ended amid its question
             connection, _ = listener.accept()
             with connection:
                 connection.settimeout(TICK)
@@ -117,14 +122,15 @@ def serve(listener: socket.socket) -> None:
 
 def _checked(path: str) -> tuple[str, str | None]:
     """The run that was checked, and what is wrong with it; "" when something is."""
-    for idle, patience in ((True, PATIENCE), (False, None)):
+    for idle in (True, False) if hasattr(os, "SCHED_IDLE") else (False,):
         ours, theirs = _FORK.Pipe(duplex=False)
         process = _FORK.Process(target=_open, args=(path, theirs, idle), daemon=True)
         process.start()
         theirs.close()
         try:
-            if ours.poll(patience):
-                return ours.recv()
+            if idle and _starves(ours, process.pid):
+                continue
+            return ours.recv()
         except EOFError:
             process.join()
             return "", f"the check of {path} ended with {process.exitcode}"
@@ -135,10 +141,21 @@ def _checked(path: str) -> tuple[str, str | None]:
     raise AssertionError("a check without a limit ends")
 
 
+def _starves(told: Connection, pid: int | None) -> bool:
+    """Wait until a process tells something, or gets too little of the processors."""
+    used = 0.0
+    while not told.poll(PATIENCE):
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
+        before, used = used, (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # of user and system
+        if used - before < LEAST_SHARE * PATIENCE:
+            return True
+    return False
+
+
 def _open(path: str, told: Connection, idle: bool) -> None:
     """Open and check a bundle in this process, and tell the verdict."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if idle and hasattr(os, "SCHED_IDLE"):
+    if idle:
         # Unlike a nice one, an idle process gives way at once when another wakes on its processor.
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -86,6 +87,18 @@ def test_checker_that_ended_is_missed_until_it_is_started_anew(path: Path) -> No
         assert verdict(path, checker) == current(path)
 
 
+def test_worker_that_ends_amid_its_question_stops_nobody(path: Path, checker: Checker) -> None:
+    with socket.socket(socket.AF_UNIX) as half:
+        half.connect(checker.address)
+        half.sendall(b'["')
+    assert verdict(path, checker) == current(path)
+
+
+def test_checker_that_cannot_be_reached_is_named(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConnectionError, match="cannot be reached"):
+        asyncio.run(check(locate(str(path)), current(path), str(tmp_path / "nobody")))
+
+
 def test_worker_hears_that_there_will_be_no_verdict(path: Path) -> None:
     async def ask(checker: Checker) -> None:
         asked = asyncio.create_task(check(locate(str(path)), current(path), checker.address))
@@ -97,11 +110,10 @@ def test_worker_hears_that_there_will_be_no_verdict(path: Path) -> None:
         asyncio.run(ask(Checker()))
 
 
-@pytest.mark.parametrize("patience", [30.0, 0.0])
-def test_check_that_gets_no_processor_begins_again(path: Path, patience: float) -> None:
-    code = (
-        "import sys; from serving import check; check.PATIENCE = float(sys.argv[2]); print(check._checked(sys.argv[1]))"
-    )
-    command = [sys.executable, "-c", code, str(path), str(patience)]
+@pytest.mark.parametrize("least", [0.0, 99.0])
+def test_check_that_gets_no_processor_begins_again(path: Path, least: float) -> None:
+    settings = f"check.PATIENCE, check.LEAST_SHARE = 0.01, {least}"
+    code = f"from serving import check; {settings}; print(check._checked({str(path)!r}))"
+    command = [sys.executable, "-c", code]
     told = subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, check=True).stdout
     assert told.strip() == str((current(path), None))
