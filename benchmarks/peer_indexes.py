@@ -13,12 +13,15 @@ import numpy as np
 
 from benchmarks.environment import Environment
 from benchmarks.measure import ROOT
+from serving.index import ItemIndex
 from serving.shard import Shard
 
 PINS = ["hnswlib==0.8.0", "usearch==2.26.6", "scann==1.4.2", "qdrant-edge-py==0.9.0"]
 ENVIRONMENT = Environment(ROOT / "work" / "serve_peers" / "indexes", PINS)
 LINKS, BUILD = 16, 128
 """Of every graph: links per item, and candidates looked at while building."""
+REORDERED = 10
+"""How many times more items than wanted ScaNN scores exactly. With 4 a recall of 0.99 is out of reach for a million."""
 Search = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
 """Queries float32 [Q, D] and n -> scores float32 [Q, n] and rows int64 [Q, n], best first, by inner product."""
 
@@ -112,7 +115,7 @@ def _open_scann(folder: Path, rows: int, dimension: int) -> Opened:
 
     def search(queries: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
         found, scores = searcher.search_batched(
-            queries, final_num_neighbors=n, pre_reorder_num_neighbors=4 * n, leaves_to_search=depth[0]
+            queries, final_num_neighbors=n, pre_reorder_num_neighbors=REORDERED * n, leaves_to_search=depth[0]
         )
         return scores, found.astype(np.int64)
 
@@ -160,13 +163,25 @@ def _open_qdrant(folder: Path, rows: int, dimension: int) -> Opened:
     return Opened(search, lambda deep: depth.__setitem__(0, deep))
 
 
-EFS, LEAVES = (100, 150, 200, 300, 450, 700, 1000, 1500), (4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384)
+EFS, LEAVES = (100, 150, 200, 300, 450, 700, 1000, 1500), (4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
 PEERS = {
     "hnswlib": Peer(_build_hnswlib, _open_hnswlib, EFS),
     "usearch": Peer(_build_usearch, _open_usearch, EFS),
     "scann": Peer(_build_scann, _open_scann, LEAVES),
     "qdrant": Peer(_build_qdrant, _open_qdrant, EFS),
 }
+
+
+def depths_of_ours(index: ItemIndex) -> tuple[int, ...]:
+    """The depths to try of a bundle's index: of one with lists, how many to look into; else 0, as it is."""
+    lists = all(faiss.try_extract_index_ivf(shard.index) is not None for shard in index.shards)
+    return LEAVES if lists else (0,)
+
+
+def deepen_ours(index: ItemIndex, depth: int) -> None:
+    """Set a depth that `depths_of_ours` names."""
+    for shard in index.shards if depth else ():
+        faiss.ParameterSpace().set_index_parameter(shard.index, "nprobe", depth)
 
 
 class PeerShard(Shard):

@@ -1,8 +1,9 @@
-"""Our server over a bundle, with another index in place of its own.
+"""Our server over a bundle, with another index in place of its own, or with its own at another depth.
 
     python -m benchmarks.peer_server BUNDLE NAME DEPTH FOLDER SETTINGS
 
-NAME: of benchmarks/peer_indexes.py; FOLDER holds its index over the bundle's vectors. SETTINGS: of the server, as JSON.
+NAME: of benchmarks/peer_indexes.py, or `ours`; FOLDER holds a peer's index over the bundle's vectors. SETTINGS: of the
+server, as JSON.
 """
 
 import json
@@ -11,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from benchmarks.peer_indexes import PEERS, PeerShard, use_environment
+from benchmarks.peer_indexes import PEERS, PeerShard, deepen_ours, use_environment
 from pipeline.config_serve import ServeConfig
 from serving.app import serve
 from serving.index import ItemIndex
@@ -20,8 +21,11 @@ from serving.served import Served
 
 
 def exchange(served: Served, name: str, depth: int, folder: Path) -> Served:
-    """The same bundle with a peer's index."""
+    """The same bundle with a peer's index, or with its own at the depth."""
     bundle = served.retriever.bundle
+    if name == "ours":
+        deepen_ours(bundle.index, depth)
+        return served
     vectors = bundle.index.vectors
     opened = PEERS[name].open(folder, *vectors.shape)
     opened.deepen(depth)
@@ -30,9 +34,10 @@ def exchange(served: Served, name: str, depth: int, folder: Path) -> Served:
 
 
 def install(name: str, depth: int, folder: Path) -> None:
-    """Have every bundle that is opened from now on in this process use the peer's index."""
+    """Have every bundle that is opened from now on in this process be exchanged."""
     opened = Served.open
-    use_environment()
+    if name != "ours":
+        use_environment()
     cast(Any, Served).open = lambda *how: exchange(opened(*how), name, depth, folder)
 
 

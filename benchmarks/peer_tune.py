@@ -2,8 +2,8 @@
 
     python -m benchmarks.peer_tune BUNDLE NAME FOLDER --k 100 --recall 0.99
 
-NAME: of benchmarks/peer_indexes.py, or `ours`, whose index is taken as the bundle has it, or `librecommender`, an index
-as its `save_faiss_index` makes it. Recall is that of the k best against an exact scan, for real users of the bundle.
+NAME: of benchmarks/peer_indexes.py, or `ours`, the bundle's own index, or `librecommender`, one as its
+`save_faiss_index` makes it. Recall is that of the k best against an exact scan, for real users of the bundle.
 Prints one JSON line.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks import peer_librecommender
 from benchmarks.measure import on_one_thread
-from benchmarks.peer_indexes import PEERS, Opened, use_environment
+from benchmarks.peer_indexes import PEERS, Opened, deepen_ours, depths_of_ours, use_environment
 from benchmarks.raw_loop import users_of
 from serving.bundle import Bundle
 from serving.scan import best
@@ -42,7 +42,8 @@ def opened_at(bundle: Bundle, name: str, folder: Path) -> tuple[Opened, tuple[in
     """The index, the depths to try, and the seconds it took to build, 0 when it was there."""
     vectors, seconds = bundle.index.vectors, 0.0
     if name == "ours":
-        return Opened(lambda q, n: _ours(bundle, q, n), lambda _: None), (0,), 0.0
+        ours = Opened(lambda q, n: _ours(bundle, q, n), lambda deep: deepen_ours(bundle.index, deep))
+        return ours, depths_of_ours(bundle.index), 0.0
     if name == "librecommender":
         index = peer_librecommender.index_of(bundle, 1)
         return Opened(index.search, lambda deep: setattr(index, "nprobe", deep)), PROBES, 0.0

@@ -3,6 +3,7 @@
     python -m benchmarks.serve_peers --bundle work/ml-1m/bundles/base-2 --check
     python -m benchmarks.serve_peers --bundle work/ml-1m/bundles/base-2 --items 1000000 --sides ours hnswlib scann
 
+`ours` looks as deep as it takes for the wanted recall of these k, which may be less than what the bundle was tuned for.
 `hnswlib`, `usearch`, `scann` and `qdrant` (its engine as a library, qdrant-edge; its server is in no package registry)
 stand behind our handler, in the place of our index, each as deep as it takes for the wanted recall.
 `librecommender` is its own server: sanic, Redis and FAISS. It is given the users' vectors, so it runs no tower.
@@ -25,7 +26,7 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks import big_bundle, measure, peer_librecommender
-from benchmarks.load import Server, running, started
+from benchmarks.load import Server, started
 from benchmarks.measure import ROOT
 from benchmarks.peer_indexes import PEERS, use_environment
 from benchmarks.peer_tune import user_vectors
@@ -48,9 +49,8 @@ COLUMNS = {
 
 def tune(bundle: Path, side: str, k: int, recall: float) -> dict[str, float]:
     """See benchmarks/peer_tune.py."""
-    target = [] if side == "ours" else ["--recall", str(recall)]
     command = [sys.executable, "-m", "benchmarks.peer_tune", str(bundle), side, str(_folder(bundle, side))]
-    printed, _ = measure.run([*command, "--k", str(k), *target])
+    printed, _ = measure.run([*command, "--k", str(k), "--recall", str(recall)])
     return json.loads(printed.splitlines()[-1])
 
 
@@ -61,10 +61,7 @@ def _folder(bundle: Path, side: str) -> Path:
 @contextmanager
 def server_of(side: str, path: Path, k: int, depth: int) -> Iterator[Server]:
     """A running server of a side."""
-    if side == "ours":
-        with running(path, max_k=k) as server:
-            yield server
-    elif side == "librecommender":
+    if side == "librecommender":
         bundle = Bundle.open(path)
         users = dict(zip(names_of(bundle), user_vectors(bundle, users_of(bundle)), strict=True))
         with peer_librecommender.running(bundle, users, depth) as server:
@@ -129,6 +126,7 @@ def main(argv: list[str] | None = None) -> int:
         figures[side] = tune(path, side, arguments.k, arguments.recall)
         with server_of(side, path, arguments.k, int(figures[side]["depth"])) as server:
             figures[side] |= measured(server, users, arguments.k, arguments.seconds, arguments.rounds)
+        tqdm.write(f"{side}: {json.dumps(figures[side])}", file=sys.stderr)  # for who stops a run of an hour
     show(figures)
     met = "ours" not in figures or not beaten_by(figures)
     print(json.dumps({"items": arguments.items, "k": arguments.k, "figures": figures, "met": met}))

@@ -1,16 +1,19 @@
 """benchmarks/serve_peers.py: a peer's index answers like ours, and the verdict follows from the figures."""
 
 from pathlib import Path
+from typing import Any, cast
 
+import faiss
 import numpy as np
 import pytest
 
 from benchmarks import peer_librecommender, peer_tune
-from benchmarks.peer_indexes import Opened, PeerShard
+from benchmarks.peer_indexes import LEAVES, Opened, PeerShard, deepen_ours, depths_of_ours
 from benchmarks.raw_loop import users_of
 from benchmarks.serve_peers import beaten_by
 from serving.bundle import Bundle
 from serving.index import ItemIndex
+from serving.shard import Shard
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +35,18 @@ def test_index_of_a_peer_leaves_out_what_ours_does(bundle: Bundle) -> None:
             found, ours = (index.search(query[np.newaxis], 20, excluded) for index in (theirs, bundle.index))
             np.testing.assert_allclose(found.scores, ours.scores, atol=1e-5)
             assert not set(found.rows.tolist()) & set(excluded.tolist())
+
+
+def test_our_index_with_lists_is_searched_at_the_depth_that_is_set(bundle: Bundle) -> None:
+    vectors = np.ascontiguousarray(bundle.index.vectors)
+    listed = faiss.index_factory(vectors.shape[1], "IVF8,Flat", faiss.METRIC_INNER_PRODUCT)
+    cast(Any, listed).train(vectors)
+    cast(Any, listed).add(vectors)
+    index = ItemIndex([Shard(listed, depth={"nprobe": 8})], vectors, bundle.index.norms)
+    assert (depths_of_ours(index), depths_of_ours(bundle.index)) == (LEAVES, (0,))
+    deepen_ours(index, 2)
+    assert faiss.downcast_index(index.shards[0].index).nprobe == 2
+    deepen_ours(bundle.index, 0)
 
 
 def test_depth_is_the_first_that_suffices() -> None:
