@@ -6,6 +6,8 @@ from towers.keras import tf
 
 BLOCK = 512
 """Users at a time: their logits against a few thousand negatives stay in the processor's cache."""
+LINE = 16
+"""Floats of a cache line. Where a row of the logits is a whole number of them, the products read it faster."""
 
 
 def weighted_log_sum(
@@ -35,7 +37,9 @@ def weighted_log_sum(
     """
     wide = tf.float64 if users.dtype == tf.float64 else tf.float32
     weights = tf.stop_gradient(tf.cast(weights, wide))
-    b = None if bias is None else tf.stop_gradient(tf.cast(bias, wide))
+    fill = -tf.shape(negatives)[0] % LINE  # of negatives that are 0, with a probability of 0
+    b = tf.zeros(tf.shape(negatives)[:1], wide) if bias is None else tf.stop_gradient(tf.cast(bias, wide))
+    b = tf.pad(b, [[0, fill]], constant_values=wide.min / 2)
     pairs = [tf.cast(group, tf.int32) for group in excluded]
 
     @tf.custom_gradient
@@ -48,7 +52,7 @@ def weighted_log_sum(
 
         return total, gradient
 
-    return summed(users, negatives, others)
+    return summed(users, tf.pad(negatives, [[0, fill], [0, 0]]), others)
 
 
 def _over_blocks(
@@ -56,7 +60,7 @@ def _over_blocks(
     negatives: tf.Tensor,
     o: tf.Tensor,
     weights: tf.Tensor,
-    bias: tf.Tensor | None,
+    bias: tf.Tensor,
     pairs: Sequence[tf.Tensor],
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """(the sum, its derivatives in users [B, D], in negatives [N, D], in o [B])."""
@@ -79,26 +83,36 @@ def _over_blocks(
         scale = (w * share)[:, tf.newaxis]  # times the probabilities among the negatives: dS / dl
         d_users = scale * tf.cast(tf.matmul(narrow, negatives), wide)
         scaled = tf.cast(scale * tf.cast(u, wide), u.dtype)
-        d_negatives += tf.cast(tf.matmul(narrow, scaled, transpose_a=True), wide)
+        # The block's transpose of [D, N], not [N, D]: a product that has to read the block down its columns is slower.
+        d_negatives += tf.cast(tf.matmul(scaled, narrow, transpose_a=True), wide)
         return n + 1, total, rows.write(n, d_users), d_negatives, shares.write(n, w - w * share)
 
-    start = (0, tf.zeros((), wide), rows, tf.zeros(tf.shape(negatives), wide), shares)
+    start = (0, tf.zeros((), wide), rows, tf.zeros_like(tf.transpose(negatives), wide), shares)
     _, total, rows, d_negatives, shares = tf.while_loop(lambda n, *_: n < blocks, body, start, parallel_iterations=1)
-    return total, rows.concat(), d_negatives, shares.concat()
+    return total, rows.concat(), tf.transpose(d_negatives), shares.concat()
 
 
 def _block(
-    users: tf.Tensor, negatives: tf.Tensor, bias: tf.Tensor | None, pairs: Sequence[tf.Tensor], wide: tf.DType
+    users: tf.Tensor, negatives: tf.Tensor, bias: tf.Tensor, pairs: Sequence[tf.Tensor], wide: tf.DType
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Of R users: the softmax over the negatives alone [R, N], and the log of its denominator [R]."""
-    logits = tf.cast(tf.matmul(users, negatives, transpose_b=True), wide)  # (R, N)
-    if bias is not None:
-        logits = tf.nn.bias_add(logits, bias)
-    for group in pairs:
-        lowest = tf.fill((tf.shape(group)[0],), wide.min)
-        logits = tf.tensor_scatter_nd_update(logits, group, lowest)
+    logits = tf.nn.bias_add(tf.cast(tf.matmul(users, negatives, transpose_b=True), wide), bias)  # (R, N)
+    logits = _without(logits, pairs)
     probabilities = tf.nn.softmax(logits)
     # From what the softmax has made of the largest logit; of the lowest where all are excluded. (One pass: reduce_max
     # would need two.)
     largest, place = tf.math.top_k(probabilities, 1)  # (R, 1)
     return probabilities, (tf.gather(logits, place, batch_dims=1) - tf.math.log(largest))[:, 0]
+
+
+def _without(logits: tf.Tensor, pairs: Sequence[tf.Tensor]) -> tf.Tensor:
+    """The logits with the lowest number at the excluded pairs, written over the logits, which nobody else may read.
+
+    tf.tensor_scatter_nd_update would copy the block first.
+    """
+    shape = tf.shape(logits)
+    flat = tf.reshape(logits, (-1,))
+    for group in pairs:
+        lowest = tf.fill((tf.shape(group)[0],), logits.dtype.min)
+        flat = tf.raw_ops.InplaceUpdate(x=flat, i=group[:, 0] * shape[1] + group[:, 1], v=lowest)
+    return tf.reshape(flat, shape)
