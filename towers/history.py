@@ -1,5 +1,6 @@
 """The items that a batch of users clicked, embedded, in the two forms in which towers read them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from towers.keras import tf
@@ -26,17 +27,36 @@ class History:
     def mean(self) -> tf.Tensor:
         """The mean of the items that are present: float [B, W], 0 where there is none."""
         kept = tf.cast(self.present, self.embedded.dtype)
-        share = tf.math.divide_no_nan(tf.ones((), kept.dtype), tf.reduce_sum(kept, axis=1, keepdims=True))  # (B, 1)
-        return share * self._sum(kept)
-
-    def _sum(self, kept: tf.Tensor) -> tf.Tensor:
+        shares = tf.math.divide_no_nan(kept, tf.reduce_sum(kept, axis=1, keepdims=True))  # (B, L)
         if self.rows is None:
-            return tf.matmul(kept[:, tf.newaxis, :], self.items())[:, 0]  # (B, 1, L) x (B, L, W) -> (B, W)
-        # Summed where the rows lie: neither B * L rows nor their gradients are written out.
-        users, length = tf.unstack(tf.shape(self.present))
-        places = tf.cast(tf.where(tf.reshape(self.present, (-1,)))[:, 0], tf.int32)  # (p,), ascending
-        rows = tf.gather(tf.reshape(self.rows, (-1,)), places)
-        return tf.sparse.segment_sum(self.embedded, rows, places // length, num_segments=users)
+            return tf.matmul(shares[:, tf.newaxis, :], self.items())[:, 0]  # (B, 1, L) x (B, L, W) -> (B, W)
+        return _mixed(self.embedded, self.rows, shares)
+
+
+def _mixed(embedded: tf.Tensor, rows: tf.Tensor, shares: tf.Tensor) -> tf.Tensor:
+    """Sums of rows in given shares: float [U, W], int32 [B, L], float [B, L] -> float [B, W].
+
+    A product with a sparse [B, U] matrix: the rows of the B * L places are not written out, nor are their gradients,
+    and the gradient is a product with its transpose, which takes a third of the time of tf.sparse.segment_sum's.
+    """
+    users, length = tf.unstack(tf.shape(rows, tf.int64))
+    of = tf.repeat(tf.range(users), length)  # (B * L,)
+    places = tf.stack((of, tf.cast(tf.reshape(rows, (-1,)), tf.int64)), axis=1)
+    matrix = tf.raw_ops.SparseTensorToCSRSparseMatrix(
+        indices=places,
+        values=tf.cast(tf.reshape(shares, (-1,)), tf.float32),
+        dense_shape=tf.stack((users, tf.shape(embedded, tf.int64)[0])),
+    )
+
+    @tf.custom_gradient
+    def product(dense: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            turned = tf.raw_ops.SparseMatrixTranspose(input=matrix, type=tf.float32)
+            return tf.raw_ops.SparseMatrixMatMul(a=turned, b=upstream)
+
+        return tf.raw_ops.SparseMatrixMatMul(a=matrix, b=dense), gradient
+
+    return tf.cast(product(tf.cast(embedded, tf.float32)), embedded.dtype)
 
 
 def take(embedded: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
