@@ -4,6 +4,9 @@ from pipeline.config import TrainConfig
 from towers.keras import keras, tf
 from towers.precision import loss_scaled
 
+ANONYMOUS = "cd2c89b7-88b7-44c8-ad83-06c2a9158347"
+"""TensorFlow's name for a resource that lives as long as somebody holds its handle (ResourceHandle::ANONYMOUS_NAME)."""
+
 
 class _RowSparse(keras.optimizers.Optimizer):
     """An optimiser that updates only the rows a sparse gradient names, and dense gradients as tf.keras's does."""
@@ -17,12 +20,21 @@ class _RowSparse(keras.optimizers.Optimizer):
         if not isinstance(gradient, tf.IndexedSlices):
             super().update_step(gradient, variable)
             return
-        rows = gradient.indices
-        step = self.step_of_rows(gradient.values, rows, self._index_dict[self._var_key(variable)], variable.dtype)
-        _write(variable, rows, tf.gather(variable, rows) - step)
+        # The rows are copied, stepped by one operation where they lie side by side, and written back: TensorFlow's own
+        # operations on rows of a table take longer, or (Adam) do not exist.
+        tables = [variable, *self.slots(self._index_dict[self._var_key(variable)])]
+        copies = [_variable_of(tf.gather(table, gradient.indices)) for table in tables]
+        self.step(gradient.values, *copies)
+        for table, copy in zip(tables, copies, strict=True):
+            stepped = tf.raw_ops.ReadVariableOp(resource=copy, dtype=table.dtype)
+            table.scatter_update(tf.IndexedSlices(stepped, gradient.indices))
 
-    def step_of_rows(self, g: tf.Tensor, rows: tf.Tensor, index: int, dtype: tf.DType) -> tf.Tensor:
-        """What to subtract from the rows of variable number `index`, float [n, D], for their gradients g [n, D]."""
+    def slots(self, index: int) -> list[tf.Variable]:
+        """The optimiser's state for variable number `index`."""
+        raise NotImplementedError
+
+    def step(self, gradient: tf.Tensor, variable: tf.Tensor, *slots: tf.Tensor) -> None:
+        """Update a variable and its slots, resource handles of float [n, D], for a gradient [n, D]."""
         raise NotImplementedError
 
 
@@ -34,31 +46,47 @@ class RowSparseAdam(_RowSparse, keras.optimizers.Adam):
     at a million rows.
     """
 
-    def step_of_rows(self, g: tf.Tensor, rows: tf.Tensor, index: int, dtype: tf.DType) -> tf.Tensor:
-        m, v = self._momentums[index], self._velocities[index]
-        beta_1, beta_2 = tf.cast(self.beta_1, dtype), tf.cast(self.beta_2, dtype)
-        step = tf.cast(self.iterations + 1, dtype)
-        correction = tf.sqrt(1 - tf.pow(beta_2, step)) / (1 - tf.pow(beta_1, step))
-        m_rows = beta_1 * tf.gather(m, rows) + (1 - beta_1) * g
-        v_rows = beta_2 * tf.gather(v, rows) + (1 - beta_2) * tf.square(g)
-        _write(m, rows, m_rows)
-        _write(v, rows, v_rows)
-        return tf.cast(self.learning_rate, dtype) * correction * m_rows / (tf.sqrt(v_rows) + self.epsilon)
+    def slots(self, index: int) -> list[tf.Variable]:
+        return [self._momentums[index], self._velocities[index]]
+
+    def step(self, gradient: tf.Tensor, variable: tf.Tensor, *slots: tf.Tensor) -> None:
+        beta_1, beta_2 = tf.cast(self.beta_1, gradient.dtype), tf.cast(self.beta_2, gradient.dtype)
+        number = tf.cast(self.iterations + 1, gradient.dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable,
+            m=slots[0],
+            v=slots[1],
+            beta1_power=tf.pow(beta_1, number),
+            beta2_power=tf.pow(beta_2, number),
+            lr=tf.cast(self.learning_rate, gradient.dtype),
+            beta1=beta_1,
+            beta2=beta_2,
+            epsilon=tf.cast(self.epsilon, gradient.dtype),
+            grad=gradient,
+        )
 
 
 class RowSparseAdagrad(_RowSparse, keras.optimizers.Adagrad):
     """Adagrad (Duchi et al. 2011): the same results as tf.keras's, which adds to rows."""
 
-    def step_of_rows(self, g: tf.Tensor, rows: tf.Tensor, index: int, dtype: tf.DType) -> tf.Tensor:
-        sums = self._accumulators[index]
-        summed = tf.gather(sums, rows) + tf.square(g)
-        _write(sums, rows, summed)
-        return tf.cast(self.learning_rate, dtype) * g / tf.sqrt(summed + self.epsilon)
+    def slots(self, index: int) -> list[tf.Variable]:
+        return [self._accumulators[index]]
+
+    def step(self, gradient: tf.Tensor, variable: tf.Tensor, *slots: tf.Tensor) -> None:
+        tf.raw_ops.ResourceApplyAdagradV2(
+            var=variable,
+            accum=slots[0],
+            lr=tf.cast(self.learning_rate, gradient.dtype),
+            epsilon=tf.cast(self.epsilon, gradient.dtype),  # beside the root, not in it: nothing beside sqrt(0.1)
+            grad=gradient,
+        )
 
 
-def _write(variable: tf.Variable, rows: tf.Tensor, values: tf.Tensor) -> None:
-    """Set some distinct rows. (TensorFlow takes longer to add to rows than to read and write them.)"""
-    variable.scatter_update(tf.IndexedSlices(values, rows))
+def _variable_of(rows: tf.Tensor) -> tf.Tensor:
+    """A resource handle of a variable [n, D] that is gone when the step is over."""
+    handle = tf.raw_ops.VarHandleOp(dtype=rows.dtype, shape=[None, rows.shape[1]], shared_name=ANONYMOUS)
+    tf.raw_ops.AssignVariableOp(resource=handle, value=rows)
+    return handle
 
 
 def _distinct(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
