@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from towers.keras import tf
-from towers.losses import MASKED, Shared, occurrences, own_logits, softmax_loss
+from towers.losses import BUCKETS, MASKED, Shared, occurrences, own_logits, softmax_loss
 
 Q = np.array([0.4, 0.3, 0.2, 0.1])
 """How often each item of a small catalogue is drawn; item 3 is the positive below."""
@@ -64,11 +64,15 @@ def test_the_loss_equals_a_loop(size, columns, seed):
     assert float(loss) == pytest.approx(np.average(losses, weights=weights), rel=1e-4, abs=1e-5)
 
 
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), max_size=30), st.lists(st.integers(0, 9), min_size=1))
+ITEMS = st.sampled_from([0, 1, 2, 3, BUCKETS, BUCKETS + 1, BUCKETS + 2, 2 * BUCKETS, 2 * BUCKETS + 1, 3 * BUCKETS + 1])
+"""Some share a bucket."""
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), ITEMS), max_size=30), st.lists(ITEMS, min_size=1))
 @settings(max_examples=50, deadline=None)
 def test_occurrences_are_all_places_of_a_users_items(known, columns):
     rows, items = (tf.constant([pair[i] for pair in known], tf.int32) for i in (0, 1))
-    found = occurrences(rows, items, tf.constant(columns, tf.int32), 10)
+    found = occurrences(rows, items, tf.constant(columns, tf.int32))
     expected = {(row, j) for row, item in known for j, column in enumerate(columns) if item == column > 0}
     assert set(zip(*(part.numpy().tolist() for part in found), strict=True)) == expected
 

@@ -83,7 +83,7 @@ class Negatives(keras.layers.Layer):
         empty = tf.where(columns > 0, log_expected, -MASKED)
         own = self._own(inputs)
         scaled = users / temperature
-        excluded = [occurrences(*known, columns, self.catalogue + 1) for known in self._not_negatives(inputs, own)]
+        excluded = [occurrences(*known, columns) for known in self._not_negatives(inputs, own)]
         own_part = None if own is None else self._own_logits(users, vectors[-1], own, positive)
         scores = tf.reduce_sum(wide(users) * wide(positives), axis=1) / temperature  # (B,)
         if self.config.logq == "all":
