@@ -8,16 +8,16 @@ of its kind (pipeline/errors.py). TensorFlow, Beam and FAISS are imported by the
 import sys
 import traceback
 from pathlib import Path
-from types import TracebackType
 from typing import Annotated
 
 import typer
 
 from pipeline import cli_runs, stages
-from pipeline.cli_options import ConfigOption, Debug, DebugOption, Format, Phase, SetOption
+from pipeline.cli_options import ConfigOption, Debug, DebugOption, Format, Phase, SetOption, report_unexpected
 from pipeline.config import Config
 from pipeline.config_file import load_config
 from pipeline.errors import ConfigError, TwoTowerError
+from pipeline.huge_pages import start_with_huge_pages
 
 app = typer.Typer(
     name="twotower",
@@ -275,9 +275,14 @@ def _load(path: Path | None, settings: list[str] | None) -> Config:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit with the code of what happened."""
+    """Run the command line and exit with the code of what happened.
+
+    arguments: instead of those of this process.
+    """
+    if arguments is None and {"train", "tune", "run"}.intersection(sys.argv[1:2]):
+        start_with_huge_pages()
     Debug.on = False
-    sys.excepthook = _report_unexpected
+    sys.excepthook = report_unexpected
     try:
         # Not app(), which puts an excepthook of its own over ours.
         typer.main.get_command(app)(arguments)
@@ -286,15 +291,6 @@ def main(arguments: list[str] | None = None) -> None:
             traceback.print_exception(error)
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-
-
-def _report_unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """What Python calls for an error nobody caught: a bug of ours, or a full disk. It exits with 1."""
-    if Debug.on:
-        traceback.print_exception(kind, error, trace)
-    lines = str(error).splitlines() or [""]
-    hint = "" if Debug.on else " (--debug shows the traceback)"
-    print(f"error: {kind.__name__}: {lines[0]}{hint}", file=sys.stderr)
 
 
 if __name__ == "__main__":

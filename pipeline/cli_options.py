@@ -1,7 +1,10 @@
-"""What the sub-commands of `twotower` have in common: their options, and whether errors show a traceback."""
+"""What the sub-commands of `twotower` have in common: their options, and how errors are shown."""
 
+import sys
+import traceback
 from enum import StrEnum
 from pathlib import Path
+from types import TracebackType
 from typing import Annotated
 
 import typer
@@ -44,3 +47,12 @@ SetOption = Annotated[
 DebugOption = Annotated[
     bool, typer.Option("--debug", callback=Debug.set, help="Show the traceback of an error.", is_eager=True)
 ]
+
+
+def report_unexpected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What Python calls for an error nobody caught: a bug of ours, or a full disk. It exits with 1."""
+    if Debug.on:
+        traceback.print_exception(kind, error, trace)
+    lines = str(error).splitlines() or [""]
+    hint = "" if Debug.on else " (--debug shows the traceback)"
+    print(f"error: {kind.__name__}: {lines[0]}{hint}", file=sys.stderr)
