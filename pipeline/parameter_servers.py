@@ -6,14 +6,18 @@ overlap, and a step may begin before the one before it has ended. The negatives 
 """
 
 import socket
+import threading
 import time
 from collections import deque
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any
 
 from pipeline.cluster import Cluster
 from pipeline.config import Config
-from pipeline.devices import Batch, Done, OneDevice, Signature, together
+from pipeline.devices import Batch, Done, OneDevice, Signature
+from pipeline.errors import TrainingError, TrainingInterruptedError
 from pipeline.progress import say
 from towers.keras import tf
 from towers.two_tower import TwoTower
@@ -21,9 +25,16 @@ from towers.two_tower import TwoTower
 IN_ADVANCE = 4
 """Steps handed out per worker before the oldest is waited for: enough that none is ever idle."""
 LOOK_SECONDS = 1.0
-"""How often a worker or a server looks whether the chief is still there, and how long it waits for an answer."""
+"""How often one task looks whether another is still there, and how long it waits for an answer."""
 PATIENCE = 5
-"""Looks in vain before the chief counts as gone."""
+"""Looks in vain before the other counts as gone."""
+
+
+class _Coordinator(tf.distribute.coordinator.ClusterCoordinator):
+    """Ends with the process: TensorFlow's own end of it waits for workers that are gone, as long as they are."""
+
+    def __del__(self) -> None:
+        pass
 
 
 class ParameterServers(OneDevice):
@@ -36,15 +47,30 @@ class ParameterServers(OneDevice):
             self.shard_bytes, max_shards=self.servers
         )
         self.strategy = tf.distribute.ParameterServerStrategy(resolver, variable_partitioner=partitioner)
-        self.coordinator = tf.distribute.coordinator.ClusterCoordinator(self.strategy)
+        self.addresses, self.workers = cluster.addresses["ps"], cluster.addresses["worker"]
+        self.coordinator = _Coordinator(self.strategy)
         self.under_way = IN_ADVANCE * len(cluster.addresses["worker"])
 
     def settings(self) -> dict[str, object]:
         """The optimiser has its state by shard."""
         return {"parameter_servers": self.servers, "shard_bytes": self.shard_bytes}
 
-    def scope(self) -> AbstractContextManager[object]:
-        return self.strategy.scope()
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Raises TrainingError when a server is gone, whatever the chief wanted of it then."""
+        try:
+            with self.strategy.scope():
+                yield
+        except TrainingInterruptedError:
+            raise
+        except Exception as error:
+            gone = [f"ps {place} at {at}" for place, at in enumerate(self.addresses) if not _answers(at)]
+            if not gone:
+                raise
+            raise TrainingError(
+                f"parameter server {', '.join(gone)} is gone, and with it a part of the model. The last checkpoint is "
+                "intact. Cure: see what it said last, then start all tasks again with `--resume`"
+            ) from error
 
     def steps(self, model: TwoTower, signature: Signature) -> "RemoteSteps":
         tables = model.item_embeddings.tables
@@ -70,7 +96,7 @@ class RemoteSteps:
         if self.number is None:
             self.number = int(self.model.optimizer.iterations)
         number, self.number = tf.constant(self.number, tf.int64), self.number + 1
-        self.waiting.append(together(lambda: self.cluster.coordinator.schedule(self.step, args=(batch, number))))
+        self.waiting.append(self.cluster.coordinator.schedule(self.step, args=(batch, number)))
         return self._results(self.cluster.under_way)
 
     def finish(self) -> list[Done]:
@@ -79,9 +105,34 @@ class RemoteSteps:
     def _results(self, leave: int) -> list[Done]:
         done = []
         while len(self.waiting) > leave:
-            results = together(self.waiting.popleft().fetch)
+            results = self._fetch(self.waiting.popleft())
             done.append(Done(float(results["loss"]), results["gradient_norm"]))
         return done
+
+    def _fetch(self, step: Any) -> dict[str, Any]:
+        """The results of a step, which another worker does again when its own dies.
+
+        TensorFlow waits an hour for workers when all are gone. Raises TrainingError after a few seconds.
+        """
+        results: Future[dict[str, Any]] = Future()
+        threading.Thread(target=_complete, args=(results, step.fetch), daemon=True).start()
+        missed = 0
+        while missed < PATIENCE:
+            try:
+                return results.result(timeout=LOOK_SECONDS)
+            except TimeoutError:
+                missed = 0 if any(map(_answers, self.cluster.workers)) else missed + 1
+        raise TrainingError(
+            "all workers of this run are gone. The last checkpoint is intact. Cure: see what they said last, then "
+            "start all tasks again with `--resume`"
+        )
+
+
+def _complete(results: Future, get: Callable[[], Any]) -> None:
+    try:
+        results.set_result(get())
+    except Exception as error:
+        results.set_exception(error)
 
 
 def serve(cluster: Cluster) -> None:

@@ -146,3 +146,40 @@ def test_a_sharded_run_goes_on_with_as_many_servers_and_no_other_way(workdir, tm
     logs = trained(config, tmp_path / "second", SERVERS, "--resume")
     assert f"resuming from epoch {at['epoch']}, step {at['step']}" in logs["chief 0"]
     assert len(records(config)) == EPOCHS
+
+
+def test_a_worker_that_is_killed_leaves_its_batches_to_the_others(workdir, tmp_path):
+    config = config_of(workdir, "one-worker-less", *SHARDED, *MANY)
+    with started(config, tmp_path, SERVERS) as tasks:
+        tasks.until(lambda: has_checkpoint(config, 2))
+        tasks.processes["worker 1"].kill()
+        codes = tasks.wait()
+    assert codes == {"ps 0": 0, "ps 1": 0, "worker 0": 0, "worker 1": -9, "chief 0": 0}, tasks.log("chief 0")
+    assert len(records(config)) == EPOCHS
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_server_that_is_killed_stops_the_run_and_it_goes_on_from_the_checkpoint(workdir, tmp_path, place):
+    victim = f"ps {place}"
+    config = config_of(workdir, f"without-{place}", *SHARDED, *MANY)
+    with started(config, tmp_path / "first", SERVERS) as tasks:
+        tasks.until(lambda: has_checkpoint(config, 2))
+        tasks.processes[victim].kill()
+        codes = tasks.wait()
+    assert codes.pop(victim) == -9
+    assert set(codes.values()) == {1}, tasks.log("chief 0")
+    assert re.search(r"error: .*parameter server.*Cure: .*`--resume`", tasks.log("chief 0"))
+    logs = trained(config, tmp_path / "second", SERVERS, "--resume")
+    assert "resuming from epoch" in logs["chief 0"]
+    assert len(records(config)) == EPOCHS
+
+
+def test_a_run_without_a_worker_left_stops(workdir, tmp_path):
+    config = config_of(workdir, "no-worker", *SHARDED, *MANY)
+    with started(config, tmp_path, SERVERS) as tasks:
+        tasks.until(lambda: has_checkpoint(config, 2))
+        for place in (0, 1):
+            tasks.processes[f"worker {place}"].kill()
+        assert tasks.wait()["chief 0"] == 1
+    assert re.search(r"error: all workers of this run are gone.*Cure: .*`--resume`", tasks.log("chief 0"))
+    assert has_checkpoint(config, 2)

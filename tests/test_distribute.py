@@ -41,9 +41,10 @@ def test_every_task_leads_to_the_weights_of_one_device(found):
     assert found["apart"] < 1e-5
 
 
-def test_a_run_begun_on_two_devices_and_resumed_on_one_is_that_of_one_device(found):
+@pytest.mark.parametrize("devices", ["two-one", "one-two"])
+def test_a_run_resumed_on_more_or_fewer_devices_is_that_of_one_device(found, devices):
     """With all kinds of negatives; weights, optimiser, queue and estimated frequencies, in float32."""
-    resumed = found["resumed"]
+    resumed = found["resumed"][devices]
     assert resumed["epochs"][0] == pytest.approx(resumed["epochs"][1], rel=1e-5)
     assert resumed["variables"] > 50
     assert resumed["difference"] < 1e-4

@@ -38,20 +38,22 @@ EVERYTHING = (
 """Batches of an odd number of rows, and the last of an epoch smaller; all that a step draws, or remembers."""
 
 
-def stopped_and_resumed(workdir: str) -> dict[str, object]:
-    """The weights, losses and optimiser of a run on one device, and of one that was on two for its first steps."""
-    whole, begun, resumed = (
-        config_of(workdir, name, *EVERYTHING, *settings)
-        for name, settings in (("one", ()), ("two", DEVICES), ("two", ("train.unfinished=resume",)))
-    )
+def stopped_and_resumed(workdir: str) -> dict[str, dict[str, object]]:
+    """Weights, losses and optimiser of runs that were on other devices for their first steps, beside one on one."""
+    whole = config_of(workdir, "whole", *EVERYTHING)
     train(whole)
-    try:
-        with at_step(9, send(signal.SIGTERM)):
-            train(begun)
-    except TrainingInterruptedError:
-        train(resumed)
-    expected, found = (variables(model_of(config), "weights") for config in (whole, resumed))
-    return {"difference": difference(expected, found), "variables": len(expected), "epochs": metrics(whole, resumed)}
+    expected, result = variables(model_of(whole), "weights"), {}
+    for name, first, then in (("two-one", DEVICES, ()), ("one-two", (), DEVICES)):
+        try:
+            with at_step(9, send(signal.SIGTERM)):
+                train(config_of(workdir, name, *EVERYTHING, *first))
+        except TrainingInterruptedError:
+            resumed = config_of(workdir, name, *EVERYTHING, *then, "train.unfinished=resume")
+            train(resumed)
+        found = variables(model_of(resumed), "weights")
+        apart = difference(expected, found)
+        result[name] = {"difference": apart, "variables": len(expected), "epochs": metrics(whole, resumed)}
+    return result
 
 
 def metrics(*configs: object) -> list[list[float]]:
