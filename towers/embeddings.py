@@ -100,12 +100,25 @@ class ItemTable(keras.layers.Layer):
             for field in table.fields
         }
         self.rows = len(next(iter(table.columns.values())))
+        self.same = self._same(table)
 
     def replace(self, table: FieldTable) -> None:
-        """Take the values of another table of the same shape."""
+        """Take the values of another table of the same shape; before the first call."""
         for name, column in self.columns.items():
             column.assign(table.columns[name])
+        self.same = self._same(table)
 
     def call(self, items: tf.Tensor) -> dict[str, tf.Tensor]:
         """int32 [n] -> the field values of those items, per field int32 [n] or [n, M]."""
-        return {name: tf.nn.embedding_lookup(column, items) for name, column in self.columns.items()}
+        return {name: self._look_up(name, items) for name in self.columns}
+
+    def _look_up(self, name: str, items: tf.Tensor) -> tf.Tensor:
+        return items if name in self.same else tf.nn.embedding_lookup(self.columns[name], items)
+
+    def _same(self, table: FieldTable) -> frozenset[str]:
+        """The fields in which the value of every item is its index, as their ids are: they need not be read.
+
+        With a checkpoint this cannot change: it knows no fewer items than the train events do.
+        """
+        every = np.arange(self.rows)
+        return frozenset(name for name, values in table.columns.items() if np.array_equal(values, every))
