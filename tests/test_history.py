@@ -44,6 +44,23 @@ def test_both_forms_have_one_gradient(read):
     assert gradients[0] == pytest.approx(gradients[1], abs=1e-6)
 
 
+def test_the_mean_and_its_gradient_are_the_same_to_the_bit_each_time():
+    """A resumed run depends on it; the sizes are those of a step, which several threads share."""
+    embedded = tf.constant(RANDOM.normal(size=(20_000, 64)).astype(np.float32))
+    rows = tf.constant(np.minimum(RANDOM.zipf(1.2, (4096, 20)), 19_999).astype(np.int32))
+
+    @tf.function
+    def mean_and_gradient() -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(embedded)
+            mean = History(embedded, rows > 1, rows).mean()
+            loss = tf.reduce_sum(tf.sin(mean))
+        return mean, tape.gradient(loss, embedded)
+
+    found = {tuple(each.numpy().tobytes() for each in mean_and_gradient()) for _ in range(10)}
+    assert len(found) == 1
+
+
 def test_take_is_a_gather_also_of_nothing():
     assert np.array_equal(take(tf.constant(EMBEDDED), tf.constant([4, 0, 4])), EMBEDDED[[4, 0, 4]])
     assert take(tf.constant(EMBEDDED), tf.zeros((0,), tf.int32)).shape == (0, 3)
