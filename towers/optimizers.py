@@ -109,7 +109,8 @@ def make_optimizer(config: TrainConfig, steps: int) -> keras.optimizers.Optimize
     rate = config.learning_rate
     if config.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, steps)
-    chosen = RowSparseAdam(rate)
+    # Where there is a GPU, tf.keras would have XLA compile the update, anew for every number of rows that a batch has.
+    chosen = RowSparseAdam(rate, jit_compile=False)
     if config.optimizer == "adagrad":
-        chosen = RowSparseAdagrad(rate, initial_accumulator_value=0.1)
+        chosen = RowSparseAdagrad(rate, initial_accumulator_value=0.1, jit_compile=False)
     return loss_scaled(chosen, config.precision)
