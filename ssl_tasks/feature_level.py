@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config import FeatureLevelConfig, TowerConfig
 from ssl_tasks.contrastive import info_nce_sampled
-from ssl_tasks.task import Task, following
+from ssl_tasks.task import Task, products_with_negatives
 from towers import replicas
 from towers.keras import keras, tf
 
@@ -30,9 +30,8 @@ class FeatureLevel(Task):
         clean = model.item_embeddings(values)  # (n, W)
         project = model.projectors[self.name]
         anchors, augmented = project(clean), project(self.augment(model, values, clean))
-        places = replicas.share(following(self.config.batch_size, self.config.negatives))  # (n, m)
-        negatives = tf.gather(replicas.gathered(augmented), places)  # (n, m, D)
-        loss = info_nce_sampled(anchors, augmented, negatives, self.config.temperature)
+        products = products_with_negatives(anchors, augmented, self.config)
+        loss = info_nce_sampled(anchors, augmented, products, self.config.temperature)
         return replicas.portion(loss, tf.shape(anchors)[0])
 
     def augment(self, model: "TwoTower", values: dict[str, tf.Tensor], clean: tf.Tensor) -> tf.Tensor:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config import ItemPairsConfig, TowerConfig
 from ssl_tasks.contrastive import info_nce_sampled
-from ssl_tasks.task import Task, following
+from ssl_tasks.task import Task, following, products_with_negatives
 from towers import replicas
 from towers.keras import keras, tf
 
@@ -34,14 +34,13 @@ class ItemPairs(Task):
 
     def loss(self, model: "TwoTower", training: bool) -> tf.Tensor:
         anchors = self.draw_items()
-        places = replicas.share(following(tf.size(anchors), self.config.negatives))  # (n, m)
-        others = tf.gather(anchors, places)
+        others = tf.gather(anchors, replicas.share(following(self.config.batch_size, self.config.negatives)))  # (n, m)
         anchors, positives, valid = (replicas.share(drawn) for drawn in (anchors, *self.draw_positive(anchors)))
         values = model.item_table(tf.concat((anchors, positives), axis=0))
         encoded = model.encode_items(model.item_embeddings(values), training)
         anchor_vectors, positive_vectors = tf.split(model.projectors[self.name](encoded), 2)
         same = tf.equal(others, anchors[:, tf.newaxis])
         allowed = tf.logical_not(tf.logical_or(same, self.related(anchors, others)))
-        negatives = tf.gather(replicas.gathered(anchor_vectors), places)  # (n, m, D)
-        loss = info_nce_sampled(anchor_vectors, positive_vectors, negatives, self.config.temperature, allowed, valid)
+        products = products_with_negatives(anchor_vectors, anchor_vectors, self.config)
+        loss = info_nce_sampled(anchor_vectors, positive_vectors, products, self.config.temperature, allowed, valid)
         return replicas.portion(loss, tf.math.count_nonzero(valid, dtype=tf.int32))

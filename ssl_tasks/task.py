@@ -4,8 +4,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from pipeline.config import TaskConfig, TowerConfig
+from pipeline.config import FeatureLevelConfig, ItemPairsConfig, TaskConfig, TowerConfig
 from pipeline.storage import Location
+from ssl_tasks.contrastive import products_with_following
 from towers import replicas
 from towers.keras import keras, tf
 from towers.randomness import uniform
@@ -71,10 +72,21 @@ class Task(ABC):
         return replicas.share(uniform((self.config.batch_size, width)))
 
 
-def following(count: tf.Tensor, negatives: int) -> tf.Tensor:
+def following(count: int, negatives: int) -> tf.Tensor:
     """For each of `count` anchors the positions of the next `negatives` ones, cyclic: int32 [count, negatives].
 
     Anchors are drawn independently, so the next ones are a uniform sample of the corpus.
     """
-    steps = tf.minimum(negatives, count - 1)
+    steps = min(negatives, count - 1)
     return (tf.range(count)[:, tf.newaxis] + tf.range(1, steps + 1)) % count
+
+
+def products_with_negatives(
+    anchors: tf.Tensor, candidates: tf.Tensor, config: FeatureLevelConfig | ItemPairsConfig
+) -> tf.Tensor:
+    """The products of anchors with their negatives, the candidates that `following` names: float [n, m].
+
+    anchors, candidates: float [n, D], this replica's share; the candidates of all replicas are the negatives.
+    """
+    count = min(config.negatives, config.batch_size - 1)
+    return products_with_following(anchors, replicas.gathered(candidates), count, replicas.first_row(candidates))

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssl_tasks.contrastive import info_nce, info_nce_sampled
+from ssl_tasks.contrastive import info_nce, info_nce_sampled, products_with_following
+from ssl_tasks.task import following
 from towers.keras import tf
 
 
@@ -43,15 +44,42 @@ def test_info_nce_sampled_equals_a_loop(size, count, seed):
         positive = np.exp(anchors[i] @ positives[i] / 0.8)
         others = sum(np.exp(anchors[i] @ negatives[i, j] / 0.8) for j in range(count) if allowed[i, j])
         losses.append(-np.log(positive / (positive + others)))
-    loss = info_nce_sampled(*map(tf.constant, (anchors, positives, negatives)), 0.8, allowed, tf.constant(valid))
+    products = np.einsum("nd,nmd->nm", anchors, negatives)
+    loss = info_nce_sampled(*map(tf.constant, (anchors, positives, products)), 0.8, allowed, tf.constant(valid))
     assert float(loss) == pytest.approx(np.mean(losses) if losses else 0.0)
 
 
 def test_a_disallowed_negative_gets_no_gradient():
-    negatives = tf.Variable(np.ones((1, 2, 2), np.float32))
+    products = tf.Variable(np.ones((1, 2), np.float32))
     anchors = tf.constant([[1.0, 2.0]])
     with tf.GradientTape() as tape:
-        loss = info_nce_sampled(anchors, anchors, negatives, 1.0, tf.constant([[True, False]]))
-    gradient = tape.gradient(loss, negatives).numpy()[0]
-    assert np.all(gradient[1] == 0.0)
-    assert np.all(gradient[0] != 0.0)
+        loss = info_nce_sampled(anchors, anchors, products, 1.0, tf.constant([[True, False]]))
+    allowed, other = tape.gradient(loss, products).numpy()[0]
+    assert other == 0.0
+    assert allowed != 0.0
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 64, 65, 200])
+@pytest.mark.parametrize("most", [1, 3, 70])
+def test_products_with_following_and_their_gradient_equal_those_of_copies(size, most):
+    rng, count = np.random.default_rng(size), min(most, size - 1)
+    weights = rng.normal(size=(size, count))
+    anchors, candidates = (tf.Variable(rng.normal(size=(size, 3))) for _ in range(2))
+    found = []
+    for products in (
+        lambda: tf.einsum("nd,nmd->nm", anchors, tf.gather(candidates, following(size, most))),
+        lambda: products_with_following(anchors, candidates, count),
+    ):
+        with tf.GradientTape() as tape:
+            values = products()
+            total = tf.reduce_sum(values * weights)
+        found.append([values, *map(tf.convert_to_tensor, tape.gradient(total, [anchors, candidates]))])
+    for expected, got in zip(*found, strict=True):
+        np.testing.assert_allclose(got, expected, atol=1e-12)
+
+
+def test_products_of_a_part_of_the_anchors():
+    rng = np.random.default_rng(0)
+    anchors, candidates = (tf.constant(rng.normal(size=(9, 3))) for _ in range(2))
+    whole = products_with_following(anchors, candidates, 4).numpy()
+    np.testing.assert_allclose(products_with_following(anchors[5:], candidates, 4, first=5), whole[5:])

@@ -250,5 +250,5 @@ def test_cooccurrence_reads_the_artefact_in_any_row_order():
 
 
 def test_following_gives_the_next_anchors_and_never_the_anchor_itself():
-    assert following(tf.constant(4), 2).numpy().tolist() == [[1, 2], [2, 3], [3, 0], [0, 1]]
-    assert following(tf.constant(3), 50).numpy().tolist() == [[1, 2], [2, 0], [0, 1]]
+    assert following(4, 2).numpy().tolist() == [[1, 2], [2, 3], [3, 0], [0, 1]]
+    assert following(3, 50).numpy().tolist() == [[1, 2], [2, 0], [0, 1]]
