@@ -109,6 +109,7 @@ class _Server(uvicorn.Server):
         )
         choice = Choice(served, *compared)
         self._reloaders, self._poll_seconds = choice.reloaders, settings.poll_seconds
+        self._looking: set[asyncio.Task[None]] = set()
         operations = api.Api(settings, choice, self._store, self._metrics, gate)
         routes = api.routes(operations, self._store is not None)
         if settings.explorer:
@@ -119,7 +120,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, lambda: loop.create_task(self._look()))
+        loop.add_signal_handler(signal.SIGHUP, self._start_look)
         self._polling = [loop.create_task(reloader.poll(self._poll_seconds)) for reloader in self._reloaders]
         self._metrics.set("workers", 1)
         gc.collect()
@@ -133,6 +134,12 @@ class _Server(uvicorn.Server):
         if self._store is not None:
             await self._store.close()
         self._metrics.set("workers", 0)
+
+    def _start_look(self) -> None:
+        """The event loop holds no task by itself: one that only it knows may be collected while it waits."""
+        looking = asyncio.get_running_loop().create_task(self._look())
+        self._looking.add(looking)
+        looking.add_done_callback(self._looking.discard)
 
     async def _look(self) -> None:
         for reloader in self._reloaders:
