@@ -37,6 +37,8 @@ from towers.precision import precision
 from towers.two_tower import TwoTower
 
 KIND, VERSION = "model", 1
+FIRST_DAY = "first day"
+"""What a run that names itself in `train.warm_start` has begun with, when it had no model yet."""
 HOW_TO_RUN = {"checkpoint_minutes", "unfinished", "distribute", "devices", "shard_bytes"}
 """Settings of `train` that change nothing about the model, but in its last digits."""
 
@@ -230,8 +232,8 @@ def model_spec(config: Config, source: Artifact | None, devices: OneDevice | Non
     """The settings that the model depends on, and the artefacts it reads."""
     inputs = _fingerprints(config, ["tables", "vocabularies", "user_sequences", *sorted(needed_jobs(config))])
     settings = config.model_dump(include={"split", "tower", "loss", "train"}, exclude={"train": HOW_TO_RUN})
-    if source is not None:
-        inputs["warm_start"] = source.fingerprint
+    if config.train.warm_start:
+        inputs["warm_start"] = source.fingerprint if source else FIRST_DAY
     settings |= {"tasks": _switched_on(config.tasks), **(devices.settings() if devices else {})}
     return Spec(KIND, VERSION, inputs, settings)
 

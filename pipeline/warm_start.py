@@ -32,13 +32,19 @@ KNOWN = "model/cold_start/known/.ATTRIBUTES/VARIABLE_VALUE"
 """The name in a checkpoint of `ColdStart.known`."""
 
 
-def find_source(config: Config) -> Artifact:
-    """The model or checkpoint that `train.warm_start` names. Raises ArtifactError, ConfigError."""
+def find_source(config: Config) -> Artifact | None:
+    """The model or checkpoint that `train.warm_start` names; None on the first day of a run that names itself.
+
+    Raises ArtifactError, ConfigError.
+    """
     named = str(config.train.warm_start)
     for path in (config.root / "runs" / named, locate(named)):
         for place in (path / "model", path):
             if MANIFEST in storage.sizes(place):
                 return _trained(place, config)
+    if named == config.name and config.train.max_epochs:
+        say("train.warm_start: this run has no model yet and begins with random weights")
+        return None
     runs = [folder.name for folder in storage.subfolders(config.root / "runs", "")]
     raise ArtifactError(
         f"`train.warm_start` {named!r} is no run of {config.root} ({runs}), and no folder with a model, a checkpoint "

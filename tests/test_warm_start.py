@@ -173,9 +173,17 @@ def test_a_run_that_begins_with_itself_is_trained_once_a_day(workdir):
     assert records(again)[0]["loss"] != pytest.approx(0)
 
 
+def test_the_first_day_of_a_run_that_begins_with_itself_is_from_random_weights(workdir, capsys):
+    config = config_of(workdir, "daily-alone", "train.max_epochs=1", "train.warm_start=daily-alone")
+    first = train(config)
+    assert "has no model yet and begins with random weights" in capsys.readouterr().err
+    assert train(config).manifest["run"] == first.manifest["run"]
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
+        (["train.warm_start=refused", "train.max_epochs=0"], ArtifactError, r"'refused' is no run of"),
         (["train.warm_start=nobody"], ArtifactError, r"'nobody' is no run of .*'old'.*Cure: name one"),
         (["train.warm_start=old", "tower.hidden=[12,6]"], ConfigError, r"here it is \[.*Cure: the `tower` settings"),
         (["train.warm_start=old", "train.warm_start_field=titel"], ConfigError, r"'titel'\. Cure: one of .*'category'"),
