@@ -22,6 +22,13 @@ def test_file_is_sent_once_and_then_confirmed(server_url: str, path: str) -> Non
     assert (changed.status_code, changed.content) == (200, first.content)
 
 
+def test_page_that_has_not_changed_is_no_failure_of_the_server(server_url: str) -> None:
+    etag = httpx.get(server_url).headers["etag"]
+    httpx.get(server_url, headers={"If-None-Match": etag})
+    assert 'twotower_requests_total{route="other",status="304"}' in httpx.get(f"{server_url}/metrics").text
+    assert 'status="500"' not in httpx.get(f"{server_url}/metrics").text
+
+
 def test_page_may_load_and_reach_nothing_but_this_server(server_url: str) -> None:
     policy = dict(part.split(" ", 1) for part in httpx.get(server_url).headers["content-security-policy"].split("; "))
     assert policy["default-src"] == "'none'"
