@@ -42,7 +42,7 @@ def serve(bundle_path: Location | str, settings: ServeConfig | None = None) -> N
     _check_tls(settings)
     with _address(settings) as address, _files(settings, len(keys)) as (counts, buckets), Checker() as checker:
         tasks = [
-            worker.Task(str(bundle_path), settings, n, counts, buckets, address, checker.address)
+            worker.Task(str(bundle_path), settings, n, counts, buckets, address, checker.address, keys)
             for n in range(settings.workers)
         ]
         _Supervisor(tasks, settings.shutdown_seconds, checker).run(_greeting(bundle_path, settings, address[1]))

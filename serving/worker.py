@@ -25,7 +25,7 @@ from serving.events_store import EventsStore
 from serving.http_protocol import HttpProtocol, Shared
 from serving.metrics import Metrics
 from serving.pages import pages
-from serving.protection import Gate, read_keys
+from serving.protection import Gate, Key
 from serving.reload import Reloader, one_arena
 from serving.shared_numbers import SharedNumbers
 from serving.stores import open_store
@@ -38,7 +38,7 @@ BUCKET = 2
 class Task:
     """What a worker is told. counts, buckets: files of shared numbers; address: where to listen.
 
-    checker: where the process listens that checks bundles.
+    checker: where the process listens that checks bundles. keys: as they were when the server started, a bucket each.
     """
 
     bundle: str
@@ -48,6 +48,7 @@ class Task:
     buckets: Path
     address: tuple[str, int]
     checker: str
+    keys: list[Key]
 
 
 def run(task: Task, ready: Connection) -> None:
@@ -101,8 +102,7 @@ class _Server(uvicorn.Server):
         self._metrics = Metrics(
             SharedNumbers(task.counts, settings.workers, Metrics.columns(names)), task.number, names
         )
-        keys = read_keys(settings.keys)
-        gate = Gate(keys, SharedNumbers(task.buckets, max(1, len(keys)), BUCKET))
+        gate = Gate(task.keys, SharedNumbers(task.buckets, max(1, len(task.keys)), BUCKET))
         self._store: EventsStore | None = open_store(settings.events, path)
         served, *compared = (
             Reloader(locate(each), self._metrics, task.checker) for each in (path, settings.compare) if each is not None
@@ -114,7 +114,7 @@ class _Server(uvicorn.Server):
         routes = api.routes(operations, self._store is not None)
         if settings.explorer:
             routes += browse_api.routes(browse_api.BrowseApi(choice))
-        shown = pages(openapi.document(routes, bool(keys)), settings.explorer)
+        shown = pages(openapi.document(routes, bool(task.keys)), settings.explorer)
         super().__init__(_configuration(App(routes, shown, settings, self._metrics, gate), settings))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -176,14 +176,28 @@ def test_missing_certificate_is_refused(bundle_path: Path) -> None:
 
 def test_worker_that_dies_is_replaced(bundle_path: Path, tmp_path: Path) -> None:
     with running_server(bundle_path, tmp_path / "log") as (url, process):
-        (worker,) = workers(process.pid)
-        time.sleep(1.0)
-        os.kill(worker, signal.SIGKILL)
-        until = time.monotonic() + 30
-        while not answers(url):
-            assert time.monotonic() < until
-            time.sleep(0.05)
-        assert workers(process.pid) != [worker]
+        kill_worker(url, process.pid)
+
+
+def test_worker_that_dies_is_replaced_by_one_with_the_same_keys(bundle_path: Path, tmp_path: Path) -> None:
+    file = tmp_path / "keys.yaml"
+    file.write_text(yaml.safe_dump({"keys": [key("shop")]}))
+    with running_server(bundle_path, tmp_path / "log", keys=str(file)) as (url, process):
+        file.write_text(yaml.safe_dump({"keys": [key("first"), key("shop"), key("last")]}))
+        kill_worker(url, process.pid)
+        assert [ask(url, name).status_code for name in ("first", "shop", "last")] == [401, 200, 401]
+
+
+def kill_worker(url: str, parent: int) -> None:
+    """Kill the only worker, and wait for another to answer."""
+    (worker,) = workers(parent)
+    time.sleep(1.0)
+    os.kill(worker, signal.SIGKILL)
+    until = time.monotonic() + 30
+    while not answers(url):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert workers(parent) != [worker]
 
 
 def workers(parent: int) -> list[int]:
