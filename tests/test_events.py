@@ -101,6 +101,14 @@ def test_newest_events_are_kept(where: str) -> None:
     assert kept(where, *(event(str(i), i - 9) for i in range(9)), max_items=3) == ["6", "7", "8"]
 
 
+def test_event_that_comes_late_does_not_push_out_newer_ones(where: str) -> None:
+    assert kept(where, event("b", -1), event("c"), event("late", -9), max_items=2) == ["b", "c"]
+
+
+def test_events_of_one_time_keep_their_order(where: str) -> None:
+    assert kept(where, *(event(item) for item in "cabba")) == ["c", "a", "b", "b", "a"]
+
+
 def test_old_events_are_forgotten(where: str) -> None:
     assert kept(where, event("old", -3 * 86_400), event("new", -86_400), days=2) == ["new"]
 
