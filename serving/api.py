@@ -57,7 +57,7 @@ class Api:
         """Recommend to several users at once. A request that cannot be answered does not spoil the others."""
         content: schemas.BatchRequest = request.content()
         asked = content.requests
-        self._gate.take(request.caller, len(asked) - 1)  # the first was taken at the door
+        self._gate.take(request.caller, len(asked) - 1, before=1)  # which was taken at the door
         self.batcher.check_room(len(asked))
         served = self._choice.served(content.bundle)
         results = await asyncio.gather(*(self._result(served, body) for body in asked))

@@ -103,15 +103,19 @@ class Gate:
         place = matches.index(True)
         return Caller(self._keys[place], place)
 
-    def take(self, caller: Caller | None, tokens: float = 1.0) -> None:
-        """Take tokens from the caller's bucket. Raises RateLimitError when there are not enough."""
+    def take(self, caller: Caller | None, tokens: float = 1.0, before: float = 0.0) -> None:
+        """Take tokens from the caller's bucket; `before`: those the request has taken already.
+
+        Raises RateLimitError when there are not enough.
+        """
         if caller is None or caller.key.requests_per_second is None:
             return
         key, bucket, now = caller.key, self._buckets.row(caller.place), time.monotonic()
         rate = caller.key.requests_per_second
         held = min(key.capacity, bucket[TOKENS] + (now - bucket[UPDATED]) * rate) if bucket[UPDATED] else key.capacity
-        if tokens > key.capacity:
-            raise RateLimitError(f"the request counts as {tokens:.0f}, but the key's burst is {key.capacity:g}", None)
+        if before + tokens > key.capacity:
+            counts = f"the request counts as {before + tokens:.0f}"
+            raise RateLimitError(f"{counts}, but the key's burst is {key.capacity:g}. Cure: send fewer at once")
         if held < tokens:
             wait = math.ceil((tokens - held) / rate)
             raise RateLimitError(f"the key may ask {rate:g} times a second. Cure: ask again in {wait} s", wait)

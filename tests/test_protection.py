@@ -174,6 +174,12 @@ def test_missing_certificate_is_refused(bundle_path: Path) -> None:
         serve(bundle_path, ServeConfig(port=0, tls_certificate="/nowhere", tls_key="/nowhere"))
 
 
+def test_file_that_is_no_certificate_is_refused_with_the_cure(bundle_path: Path, tmp_path: Path) -> None:
+    (tmp_path / "pem").write_text("no certificate")
+    with pytest.raises(ConfigError, match=r"cannot use `serve\.tls_certificate` .*pem: .* Cure: PEM files"):
+        serve(bundle_path, ServeConfig(port=0, tls_certificate=str(tmp_path / "pem"), tls_key=str(tmp_path / "pem")))
+
+
 def test_worker_that_dies_is_replaced(bundle_path: Path, tmp_path: Path) -> None:
     with running_server(bundle_path, tmp_path / "log") as (url, process):
         kill_worker(url, process.pid)
@@ -272,6 +278,18 @@ def test_bucket_refills_with_time_and_is_shared(tmp_path: Path, monkeypatch: pyt
         gates[0].take(caller)
     with pytest.raises(RateLimitError, match="the key's burst is 4"):
         gates[0].take(caller, 5)
+    file.unlink()
+
+
+def test_batch_that_no_pause_makes_room_for_is_not_told_to_come_again(tmp_path: Path) -> None:
+    file = SharedNumbers.make(1, 2)
+    gate = Gate([Key(**key("shop", requests_per_second=1, burst=4))], SharedNumbers(file, 1, 2))
+    caller = gate.enter(b"Bearer shop")
+    gate.take(caller)
+    with pytest.raises(RateLimitError, match="the request counts as 5, but the key's burst is 4") as refused:
+        gate.take(caller, 4, before=1)
+    assert refused.value.retry_after is None
+    gate.take(caller, 3, before=1)
     file.unlink()
 
 
