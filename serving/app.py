@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import ssl
 import sys
 import time
 from collections.abc import Iterator
@@ -62,6 +63,15 @@ def _check_tls(settings: ServeConfig) -> None:
         path = getattr(settings, name)
         if path is not None and not Path(path).is_file():
             raise ConfigError(f"`serve.{name}`: there is no file {path}")
+    if settings.tls_certificate is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_certificate, settings.tls_key, lambda: "")
+    except OSError as error:  # which SSLError is
+        raise ConfigError(
+            f"cannot use `serve.tls_certificate` {settings.tls_certificate} with `serve.tls_key` {settings.tls_key}: "
+            f"{error.strerror}. Cure: PEM files of a certificate and its key, which no password guards"
+        ) from None
 
 
 @contextmanager
@@ -74,7 +84,8 @@ def _address(settings: ServeConfig) -> Iterator[tuple[str, int]]:
         holder = worker.listen(settings.host, port)
     except OSError as error:
         raise ConfigError(
-            f"cannot serve at {settings.host}:{settings.port}: {error.strerror}. Cure: another `serve.port`"
+            f"cannot serve at {settings.host}:{settings.port}: {error.strerror}. "
+            "Cure: another `serve.port`, or `serve.host`"
         ) from None
     with holder:
         yield settings.host, port

@@ -271,6 +271,11 @@ def test_taken_port_is_refused_with_the_cure(bundle_path: Path) -> None:
             serve(bundle_path, ServeConfig(port=port))
 
 
+def test_host_that_does_not_exist_is_refused_with_the_cure(bundle_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot serve at 300\.1\.1\.1:0: .* or `serve\.host`"):
+        serve(bundle_path, ServeConfig(host="300.1.1.1", port=0))
+
+
 def test_interrupt_stops_the_server_quietly(bundle_path: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with running_server(bundle_path, log, workers=2) as (_, process):
