@@ -6,6 +6,7 @@ from typing import Any
 
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
 code,pre{font-family:ui-monospace,monospace}pre{background:#8881;padding:.75rem;overflow-x:auto}
+body{overflow-wrap:anywhere}
 summary{cursor:pointer}h2{margin-top:2rem}.verb{font-weight:700}:root{color-scheme:light dark}"""
 
 
@@ -21,7 +22,7 @@ def page(document: dict[str, Any]) -> bytes:
     return "\n".join(
         [
             f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(info["title"])}</title>',
-            f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>',
+            f'<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,"><style>{STYLE}</style>',
             f"<h1>{escape(info['title'])}</h1><p>{escape(info['description'])}",
             'For programs: <a href="openapi.json">openapi.json</a>.</p>',
             *operations,
