@@ -1,6 +1,7 @@
 """The explorer page in a real browser: by keyboard, on a phone, by its address, with a key, without a thing."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -25,7 +26,7 @@ def test_everything_is_done_with_the_keyboard(page: Any) -> None:
     press(page, "Tab", until=f"Exclude {first}")
     page.keyboard.press("Enter")
     wait_for(page, lambda: first not in titles(page))
-    press(page, "Tab", until=titles(page)[0])
+    press(page, "Shift+Tab", until=titles(page)[0])  # the focus is where the excluded item was
     second = titles(page)[0]
     page.keyboard.press("Enter")
     page.get_by_role("heading", name=second).wait_for()
@@ -50,6 +51,43 @@ def press(page: Any, key: str, until: str) -> None:
             assert ring == "solid"
             return
     raise AssertionError(f"{key} never led to {until!r}")
+
+
+def test_focus_stays_on_what_is_changed(page: Any) -> None:
+    chosen = json.dumps([{"field": "category", "in": ["film"]}])
+    page.goto(f"/?{urlencode({'user': 'u3', 'filter': chosen})}")
+    page.get_by_role("button", name="category is: change").focus()
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="category is not: change").wait_for()
+    assert page.evaluate("document.activeElement.ariaLabel") == "category is not: change"
+
+
+@pytest.mark.parametrize(
+    ("path", "held", "place"),
+    [
+        ("/?user=u3", "**/v1/recommend", ".results"),
+        ("/?view=item&item=i008", "**/v1/items/i008", "section[aria-label=Item]"),
+        ("/?view=map", "**/v1/map*", ".stage"),
+    ],
+)
+def test_waiting_is_shown_before_and_between_answers(page: Any, path: str, held: str, place: str) -> None:
+    page.emulate_media(reduced_motion="reduce")
+    requests: list[Any] = []
+    page.route(held, lambda route: requests.append(route))
+    page.goto(path)
+    page.locator(place).get_by_text("Loading").wait_for()
+    page.locator(f"{place}[aria-busy]").wait_for()
+    assert page.locator(place).evaluate("it => getComputedStyle(it).opacity") == "0.55"
+    requests.pop().continue_()
+    page.locator(f"{place}:not([aria-busy])").wait_for()
+    assert page.locator(place).get_by_text("Loading").count() == 0
+
+
+def test_server_of_short_answers_is_asked_for_no_more(browser: Any, bundle_path: Path, tmp_path: Path) -> None:
+    with running_server(bundle_path, tmp_path / "log", max_k=7) as (url, _), new_page(browser, url) as page:
+        page.goto("/?user=u3")
+        wait_for(page, lambda: len(titles(page)) == 7)
+        assert page.get_by_label("Items to retrieve").input_value() == "7"
 
 
 def test_enter_right_after_typing_takes_what_was_typed(page: Any) -> None:
@@ -81,13 +119,20 @@ def test_address_is_a_link_and_back_goes_back(page: Any, explorer_url: str) -> N
     wait_for(page, lambda: titles(page)[:1] == [first] and "view" not in query(page))
 
 
-@pytest.mark.parametrize("path", ["/", "/?user=u3&compare=1", "/?view=item&item=i008&compare=1", "/?view=map"])
+@pytest.mark.parametrize("path", ["/", "/?user=u3&compare=1", "/?view=item&item=i008&compare=1", "/?view=map", "/docs"])
 def test_nothing_is_wider_than_a_phone(browser: Any, explorer_url: str, path: str) -> None:
     with new_page(browser, explorer_url, PHONE) as page:
         page.goto(path)
         page.wait_for_load_state("networkidle")
         assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
-        assert page.locator("main a, main button, main canvas").count() > 0
+        assert page.locator("main a, main button, main canvas, pre").count() > 0
+
+
+def test_what_is_folded_away_on_a_phone_is_counted(browser: Any, explorer_url: str) -> None:
+    chosen = json.dumps([{"field": "category", "in": ["film"]}])
+    with new_page(browser, explorer_url, PHONE) as page:
+        page.goto(f"/?{urlencode({'user': 'u3', 'filter': chosen, 'exclude': 'i008'})}")
+        page.get_by_text("Filter and options (2 set)").wait_for()
 
 
 def test_unknown_user_and_item_are_told_of(browser: Any, explorer_url: str) -> None:
@@ -106,6 +151,8 @@ def test_key_is_asked_for_until_it_is_known(browser: Any, bundle_path: Path, tmp
         new_page(browser, url, refused=401) as page,
     ):
         page.goto("/?user=u3")
+        for _ in range(3):
+            page.keyboard.press("Escape")
         page.get_by_label("Key", exact=True).fill("wrong")
         page.keyboard.press("Enter")
         page.get_by_text("the API key is not known").wait_for()

@@ -27,6 +27,33 @@ export function notice(text, kind = "empty", ...more) {
   );
 }
 
+// New children for an element. The focus stays with what is called the same, else with what is in the same place.
+export function refill(element, ...children) {
+  const inside = () => [...element.querySelectorAll("a[href], button, input, select, summary")];
+  const held = document.activeElement,
+    place = inside().indexOf(held),
+    name = held?.getAttribute("aria-label");
+  element.replaceChildren(...children);
+  if (place < 0) return;
+  const now = inside();
+  const next = now.find((each) => name && each.getAttribute("aria-label") === name) ?? now[place] ?? now.at(-1);
+  next?.focus({ preventScroll: true });
+}
+
+const SLOW = 150;
+
+// Show that an element waits for its content, if that takes a while; returns what ends it.
+export function waiting(element) {
+  const timer = setTimeout(() => {
+    if (!element.childElementCount) element.append(notice("Loading …", "loading"));
+    element.setAttribute("aria-busy", "true");
+  }, SLOW);
+  return () => {
+    clearTimeout(timer);
+    element.removeAttribute("aria-busy");
+  };
+}
+
 export function plural(count, noun) {
   return `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 }

@@ -1,7 +1,7 @@
 // A filter as a list of conditions, all of which hold: {field, in: [...], not} or {field, gte, lte, not}.
 
 import { get } from "./api.js";
-import { button, el, uniqueId } from "./dom.js";
+import { button, el, refill, uniqueId } from "./dom.js";
 import { combobox } from "./combobox.js";
 import { go, read } from "./state.js";
 
@@ -44,7 +44,7 @@ export function filterForm(bundle) {
       : el("p", { class: "faint" }, "The items have no fields."),
     value,
   );
-  return { element, update: (state) => told.replaceChildren(...state.filter.map(conditionLine)) };
+  return { element, update: (state) => refill(told, ...state.filter.map(conditionLine)) };
 }
 
 function valueInput(name, summary) {

@@ -1,7 +1,7 @@
 // One item: its fields, and its neighbours by embedding, by sessions and by titles.
 
 import { encode, get } from "./api.js";
-import { button, el, narrow, notice, plural } from "./dom.js";
+import { button, el, narrow, notice, plural, refill, waiting } from "./dom.js";
 import { fieldTable, itemList, rankMark, shownFields } from "./list.js";
 import { itemSearch } from "./look_up.js";
 import { address, follow, go, read } from "./state.js";
@@ -34,8 +34,11 @@ export function itemView(content, bundle) {
       call?.abort();
       call = new AbortController();
       near.replaceChildren();
-      if (!state.item) return card.replaceChildren(await popular(call.signal));
-      return showItem(state, bundle, card, near, call.signal);
+      const { signal } = call,
+        done = waiting(card);
+      if (state.item) await showItem(state, bundle, card, near, signal);
+      else card.replaceChildren(await popular(signal));
+      done();
     },
   };
 }
@@ -56,7 +59,7 @@ async function popular(signal) {
 async function showItem(state, bundle, card, near, signal) {
   try {
     const item = await get(`items/${encode(state.item)}`, {}, signal);
-    card.replaceChildren(itemCard(item, bundle));
+    refill(card, itemCard(item, bundle));
     document.title = `${item.title ?? item.item_id} · Explorer`;
   } catch (error) {
     if (error.name !== "AbortError") card.replaceChildren(notice(error.message, "error"));

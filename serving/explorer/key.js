@@ -39,7 +39,8 @@ function open(problem, resolve) {
     dialog.remove();
     resolve(input.value.trim());
   }
-  dialog.addEventListener("cancel", (event) => event.preventDefault());
+  // Nothing can be shown without a key, so Esc, which a browser lets close any dialog at last, opens it again.
+  dialog.addEventListener("close", () => dialog.isConnected && dialog.showModal());
   document.body.append(dialog);
   dialog.showModal();
 }

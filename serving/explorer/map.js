@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { groups } from "./colours.js";
-import { button, el, notice, uniqueId } from "./dom.js";
+import { button, el, notice, uniqueId, waiting } from "./dom.js";
 import { itemLink } from "./list.js";
 import { itemSearch } from "./look_up.js";
 import { Plot } from "./plot.js";
@@ -75,7 +75,7 @@ async function firstField(bundle) {
 
 async function load(view, field) {
   if (!view.plot) view.stage.replaceChildren(notice("Loading the map …", "loading"));
-  return get("map", field === "-" ? {} : { field });
+  return get("map", field === "-" ? {} : { field }).finally(waiting(view.stage));
 }
 
 function draw(view, data) {

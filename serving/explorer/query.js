@@ -1,7 +1,7 @@
 // The panel that says for whom to retrieve, and what not.
 
 import { encode, get } from "./api.js";
-import { button, el, narrow, plural, uniqueId } from "./dom.js";
+import { button, el, narrow, plural, refill, uniqueId } from "./dom.js";
 import { filterForm, removable } from "./filters.js";
 import { fieldTable, itemLink } from "./list.js";
 import { itemSearch, titleOf, userSearch } from "./look_up.js";
@@ -9,14 +9,19 @@ import { go, read } from "./state.js";
 
 const RECENT = 200,
   AT_FIRST = 5,
-  AT_FIRST_NARROW = 2;
+  AT_FIRST_NARROW = 2,
+  AT_FIRST_K = 20;
+
+// How many items to ask for: the server may allow fewer than the address says.
+export const chosenK = (state, bundle) => Math.min(Number(state.k) || AT_FIRST_K, bundle.max_k);
 
 export function queryPanel(bundle) {
   const who = el("div", { class: "who" }),
     composed = chosenItems("history", "Added to the history");
   const excluded = chosenItems("exclude", "Excluded items"),
     filter = filterForm(bundle),
-    options = optionsForm(bundle);
+    options = optionsForm(bundle),
+    folded = fold([filter.element, options.element, excluded.element]);
   const element = el(
     "section",
     { class: "panel", "aria-label": "Query" },
@@ -24,7 +29,7 @@ export function queryPanel(bundle) {
     who,
     itemSearch("Add to the history", (item) => go({ history: [...read().history, item.item_id] })),
     composed.element,
-    fold([filter.element, options.element, excluded.element]),
+    folded.element,
     button("Start again", () => go({ user: "", cold: "", history: [], exclude: [], filter: [] }), { class: "quiet" }),
   );
   let user = null;
@@ -33,19 +38,22 @@ export function queryPanel(bundle) {
     update(state) {
       const name = state.user || (state.cold ? "\n" : "");
       if (name !== user) showUser(who, (user = name), state);
-      for (const part of [composed, excluded, filter, options]) part.update(state);
+      for (const part of [composed, excluded, filter, options, folded]) part.update(state);
     },
   };
 }
 
 // On a phone what is asked for less often is folded away, so that what is retrieved is near.
 function fold(parts) {
-  return el(
-    "details",
-    { class: "fold", open: !narrow() },
-    el("summary", {}, "Filter and options"),
-    el("div", {}, ...parts),
-  );
+  const summary = el("summary"),
+    element = el("details", { class: "fold", open: !narrow() }, summary, el("div", {}, ...parts));
+  return {
+    element,
+    update(state) {
+      const set = state.filter.length + state.exclude.length + (state.seen === "out" ? 0 : 1) + (state.compare ? 1 : 0);
+      summary.textContent = set ? `Filter and options (${set} set)` : "Filter and options";
+    },
+  };
 }
 
 async function showUser(who, name, state) {
@@ -112,7 +120,8 @@ function chosenItems(name, label) {
       element.hidden = !state[name].length;
       const titles = await Promise.all(state[name].map(titleOf));
       if (read()[name].join("\n") !== state[name].join("\n")) return;
-      list.replaceChildren(
+      refill(
+        list,
         ...titles.map((title, place) =>
           el(
             "li",
@@ -127,7 +136,7 @@ function chosenItems(name, label) {
 
 function optionsForm(bundle) {
   const ids = ["k", "seen", "compare"].map(uniqueId);
-  const counts = [10, 20, 50, 100, 500].filter((k) => k <= bundle.max_k);
+  const counts = [10, AT_FIRST_K, 50, 100, 500].filter((k) => k <= bundle.max_k);
   const k = el(
     "select",
     { id: ids[0], onchange: () => go({ k: k.value }) },
@@ -151,8 +160,9 @@ function optionsForm(bundle) {
   return {
     element,
     update(state) {
-      if (![...k.options].some((option) => option.value === state.k)) k.append(el("option", {}, state.k));
-      k.value = state.k;
+      const value = String(chosenK(state, bundle));
+      if (![...k.options].some((option) => option.value === value)) k.append(el("option", {}, value));
+      k.value = value;
       seen.checked = state.seen === "out";
       compare.checked = Boolean(state.compare);
     },

@@ -1,10 +1,10 @@
 // Recommend: somebody on the left, what is retrieved for them on the right.
 
 import { get, post } from "./api.js";
-import { button, el, narrow, notice, plural } from "./dom.js";
+import { button, el, narrow, notice, plural, refill, waiting } from "./dom.js";
 import { asFilter } from "./filters.js";
 import { goneMark, itemList, rankMark, shownFields } from "./list.js";
-import { queryPanel } from "./query.js";
+import { chosenK, queryPanel } from "./query.js";
 import { go, read } from "./state.js";
 
 export function recommendView(content, bundle) {
@@ -17,15 +17,14 @@ export function recommendView(content, bundle) {
     panel.update(state);
     call?.abort();
     const mine = (call = new AbortController());
-    const slow = setTimeout(() => results.setAttribute("aria-busy", "true"), 150);
+    const done = waiting(results);
     try {
       const shown = await answer(state, bundle, mine.signal);
-      if (!mine.signal.aborted) results.replaceChildren(...shown);
+      if (!mine.signal.aborted) refill(results, ...shown);
     } catch (error) {
       if (error.name !== "AbortError" && !mine.signal.aborted) results.replaceChildren(notice(error.message, "error"));
     } finally {
-      clearTimeout(slow);
-      if (call === mine) results.removeAttribute("aria-busy");
+      done();
     }
   };
   return { update, leave: () => call?.abort() };
@@ -47,7 +46,7 @@ async function answer(state, bundle, signal) {
 
 export function request(state, bundle) {
   const body = {
-    k: Number(state.k),
+    k: chosenK(state, bundle),
     exclude_seen: state.seen === "out",
     exclude: state.exclude,
     fields: shownFields(bundle),
