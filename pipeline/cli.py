@@ -169,7 +169,14 @@ def evaluate(
     stages.evaluate(_load(config, settings), phase.value)
 
 
-@app.command()
+@app.command(
+    epilog="""\b
+Examples:
+  twotower export -c configs/ml-1m.yaml
+  twotower export -c shop.yaml --set export.index=IVF1024,SQ8 --set export.recall_target=0.995
+
+Without the recall, nothing is published."""
+)
 def export(config: ConfigOption = None, settings: SetOption = None, debug: DebugOption = False) -> None:
     """Build and publish the bundle that is served.
 
