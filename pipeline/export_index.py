@@ -13,6 +13,7 @@ from pipeline.config import ExportConfig
 from pipeline.errors import ConfigError
 from pipeline.progress import bar
 
+CURE = "Cure: a factory string that FAISS knows, with fewer lists than items; or `auto`"
 ADD_BATCH = 65_536
 FLAT_ITEMS, FULL_ITEMS = 100_000, 10_000_000
 """Up to so many items `auto` takes an exact index; inverted lists of full vectors; of vectors in bytes beyond."""
@@ -52,8 +53,8 @@ def _build(vectors: np.ndarray, string: str, gpu: bool) -> faiss.Index:
             index.add(vectors[start : start + ADD_BATCH])
     except RuntimeError as error:
         reason = str(error).rsplit(": ", 1)[-1]
-        size = len(vectors)
-        raise ConfigError(f"`export.index`: FAISS cannot build {string!r} over {size} items: {reason}") from None
+        what = f"FAISS cannot build {string!r} over {len(vectors)} items"
+        raise ConfigError(f"`export.index`: {what}: {reason}. {CURE}") from None
     return faiss.index_gpu_to_cpu(index) if gpu else index
 
 
