@@ -20,11 +20,15 @@ RECENT = 5
 
 @dataclass(frozen=True)
 class Answer:
-    """What was asked, in words, the items known to have been seen last, and the items found, best first."""
+    """What was asked, in words, the items known to have been seen last, and the items found, best first.
+
+    ignored: ids of the history that the bundle does not know.
+    """
 
     question: str
     recent: list[dict[str, Any]]
     items: list[dict[str, Any]]
+    ignored: list[str]
 
 
 def ask(
@@ -39,23 +43,26 @@ def ask(
     if item is not None:
         title = retriever.item(item)["title"]
         found = retriever.similar(item, k, filter=allowed)
-        return Answer(f"top {k} like {item}" + (f", “{title}”" if title else ""), [], _items(retriever, found))
+        return Answer(f"top {k} like {item}" + (f", “{title}”" if title else ""), [], _items(retriever, found), [])
     found = retriever.recommend(Query(user_id=user, history=history, k=k, filter=allowed))
     who = f"user {user}" if user is not None else "this history"
     recent = retriever.bundle.items.describe(found.history[-RECENT:][::-1])
-    return Answer(f"top {k} for {who}", recent, _items(retriever, found))
+    return Answer(f"top {k} for {who}", recent, _items(retriever, found), found.ignored["history"])
 
 
 def show(answer: Answer, as_json: bool) -> None:
     """Print to stdout, for a reader or for a script."""
     if as_json:
-        print(json.dumps({"recent": answer.recent, "items": answer.items}, ensure_ascii=False))
+        told = {"recent": answer.recent, "ignored": answer.ignored, "items": answer.items}
+        print(json.dumps(told, ensure_ascii=False))
         return
     console = Console()
     console.print(Text(answer.question, style="bold"))
     if answer.recent:
         seen = "; ".join(item["title"] or item["item_id"] for item in answer.recent)
         console.print(Text(f"seen last: {seen}"))
+    if answer.ignored:
+        console.print(Text(f"not in this bundle, and left out: {', '.join(answer.ignored)}", style="yellow"))
     table = Table("rank", "score", "item", "title")
     for rank, item in enumerate(answer.items, start=1):
         # Text, because a title may hold [brackets], which rich would take for markup.

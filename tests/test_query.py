@@ -6,7 +6,7 @@ import pytest
 from serving_fixture import CATEGORIES, config, item_id
 
 from pipeline.errors import RequestError
-from pipeline.query import ask
+from pipeline.query import ask, show
 
 FILMS = '{"field": "category", "eq": "film"}'
 
@@ -31,6 +31,12 @@ def test_answer_says_what_was_asked(settings):
     assert ask(settings, "u3", None, None, 2, None).question == "top 2 for user u3"
     assert ask(settings, None, ["i001"], None, 2, None).question == "top 2 for this history"
     assert ask(settings, None, None, "i001", 2, None).question == "top 2 like i001, “Title 1”"
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_items_of_the_history_that_are_unknown_are_named(settings, capsys, as_json):
+    show(ask(settings, None, ["nope", "i001"], None, 1, None), as_json)
+    assert ('"ignored": ["nope"]' if as_json else "left out: nope") in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
