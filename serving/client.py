@@ -48,9 +48,10 @@ class _Calls(ABC, Generic[Answer]):
         body |= {name: value for name, value in given.items() if value is not None}
         return self._call("POST", "/v1/recommend", json=body)
 
-    def recommend_batch(self, requests: Sequence[Mapping[str, Any]]) -> Answer:
-        """Several requests at once, each with the arguments of `recommend` that it needs."""
-        return self._call("POST", "/v1/recommend/batch", json={"requests": [dict(request) for request in requests]})
+    def recommend_batch(self, requests: Sequence[Mapping[str, Any]], bundle: Which = "served") -> Answer:
+        """Several requests at once, each with the arguments of `recommend` that it needs; one bundle for all."""
+        body = {"requests": [dict(request) for request in requests], "bundle": bundle}
+        return self._call("POST", "/v1/recommend/batch", json=body)
 
     def similar(
         self,
@@ -100,6 +101,10 @@ class _Calls(ABC, Generic[Answer]):
     def bundle(self, bundle: Which = "served") -> Answer:
         """Which bundle is served, and what it can do."""
         return self._call("GET", "/v1/bundle", params={"bundle": bundle})
+
+    def reload(self) -> Answer:
+        """Have the server look for a newly published bundle at once."""
+        return self._call("POST", "/v1/admin/reload")
 
     def health(self) -> Answer:
         """Whether the server runs."""

@@ -34,6 +34,7 @@ def test_every_call_is_the_one_of_the_http_api(client: RetrievalClient, server_u
     assert client.item_map("tags") == get("map?field=tags")
     assert client.bundle() == get("bundle")
     assert client.health() == get("health")
+    assert client.reload() == {"bundle": client.bundle()["run"], "changed": False}
     body = {"user_id": "u3", "history": ["i004"], "features": {"gender": "f"}, "k": 3, "exclude": ["i005"]}
     body |= {"exclude_seen": False, "fields": ["price"]}
     assert client.recommend(**body) == httpx.post(f"{server_url}/v1/recommend", json=body).json()
@@ -95,3 +96,5 @@ def test_async_client_raises_what_the_other_does(server_url: str) -> None:
 def test_batch_is_sent_whole(client: RetrievalClient) -> None:
     results = client.recommend_batch([{"user_id": "u3", "k": 2}, {"history": ["i001"], "k": 4}])["results"]
     assert [len(result["items"]) for result in results] == [2, 4]
+    with pytest.raises(NotFoundError, match="no second bundle"):
+        client.recommend_batch([{"user_id": "u3"}], bundle="compare")
