@@ -26,6 +26,7 @@ once has the next request wait in the kernel, which costs nothing, in place of b
 WAKE_SECONDS = 0.01
 """Rests that end within so long end together."""
 STATUS_LINES = {status: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
+CURE = "Cure: percent-encode path and query; https is spoken with `serve.tls_certificate` only"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -120,8 +121,8 @@ class HttpProtocol(asyncio.Protocol):
         except httptools.HttpParserUpgrade as upgrade:
             if self._owed:
                 self._take_owed(data[upgrade.args[0] :])
-        except httptools.HttpParserError:
-            self._refuse(HeaderError("Invalid HTTP request received."))
+        except httptools.HttpParserError as error:
+            self._refuse(HeaderError(f"the request is not HTTP/1.1: {error}. {CURE}"))
         if self._reading is Reading.HEADER:
             self._header_bytes += len(data)
             if self._header_bytes > MAX_HEADER_BYTES:

@@ -139,6 +139,13 @@ def test_garbage_is_refused_or_waits_for_more(numbers: Any, garbage: bytes) -> N
     assert all(status >= 400 for status, _ in answers(wire.written))
 
 
+def test_path_that_is_not_encoded_is_refused_with_the_cure(numbers: Any) -> None:
+    sent = "GET /v1/items?q=café HTTP/1.1\r\n\r\n".encode()
+    wire = talk(numbers, lambda protocol, *_: protocol.data_received(sent))
+    assert b"the request is not HTTP/1.1: " in wire.written
+    assert b"Cure: percent-encode path and query" in wire.written
+
+
 def test_answers_keep_the_order_of_the_requests(numbers: Any) -> None:
     async def turned(protocol: HttpProtocol, wire: Wire, api: Api) -> None:
         protocol.data_received(post(b"", "/later") + post(b"", "/later") + post(b"third"))
