@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Awaitable
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -233,45 +232,27 @@ def _fresh(served: Served, user_id: str | None, recent: list[str]) -> list[str]:
 
 def routes(api: Api, with_events: bool) -> list[Route]:
     """All operations. Health and readiness need no key, since load balancers have none."""
-    sent, asked = (*ALWAYS, *WITH_BODY, 404, 422), (*ALWAYS, 404, 422)
-    recommend = Route(
-        "POST", "/v1/recommend", api.recommend, schemas.RecommendResponse, errors=sent, full=api.batcher.full
-    )
+    sent, asked, open_to_all = (*ALWAYS, *WITH_BODY, 404, 422), (*ALWAYS, 404, 422), (400, 431)
+
+    def get(path: str, handle: Any, response: Any, params: Any = None, **more: Any) -> Route:
+        return Route("GET", path, handle, response, params, **{"errors": asked, **more})
+
+    def post(path: str, handle: Any, response: Any, body: Any, **more: Any) -> Route:
+        return Route("POST", path, handle, response, body=body, errors=sent, **more)
+
+    full, batch = api.batcher.full, "/v1/recommend/batch"
     found = [
-        replace(recommend, body=schemas.RecommendRequest),
-        replace(
-            recommend,
-            path="/v1/recommend/batch",
-            handle=api.recommend_batch,
-            response=schemas.BatchResponse,
-            body=schemas.BatchRequest,
-        ),
-        Route(
-            "GET",
-            "/v1/items/{item_id}/similar",
-            api.similar,
-            schemas.SimilarResponse,
-            schemas.SimilarParams,
-            errors=asked,
-        ),
-        Route("GET", "/v1/items/{item_id}", api.item, schemas.ItemResponse, schemas.BundleParams, errors=asked),
-        Route("GET", "/v1/users/{user_id}", api.user, schemas.UserResponse, schemas.UserParams, errors=asked),
-        Route("GET", "/v1/bundle", api.bundle, schemas.BundleResponse, schemas.BundleParams, errors=asked),
-        Route("GET", "/v1/health", api.health, schemas.HealthResponse, errors=(400, 431), open=True),
-        Route("GET", "/v1/ready", api.ready, schemas.ReadyResponse, errors=(400, 431, 503), open=True),
+        post("/v1/recommend", api.recommend, schemas.RecommendResponse, schemas.RecommendRequest, full=full),
+        post(batch, api.recommend_batch, schemas.BatchResponse, schemas.BatchRequest, full=full),
+        get("/v1/items/{item_id}/similar", api.similar, schemas.SimilarResponse, schemas.SimilarParams),
+        get("/v1/items/{item_id}", api.item, schemas.ItemResponse, schemas.BundleParams),
+        get("/v1/users/{user_id}", api.user, schemas.UserResponse, schemas.UserParams),
+        get("/v1/bundle", api.bundle, schemas.BundleResponse, schemas.BundleParams),
+        get("/v1/health", api.health, schemas.HealthResponse, errors=open_to_all, open=True),
+        get("/v1/ready", api.ready, schemas.ReadyResponse, errors=(*open_to_all, 503), open=True),
         Route("POST", "/v1/admin/reload", api.reload, schemas.ReloadResponse, errors=(*ALWAYS, 403), admin=True),
-        Route("GET", "/metrics", api.metrics, None, errors=(*ALWAYS, 403), admin=True, content_type=PLAIN),
+        get("/metrics", api.metrics, None, errors=(*ALWAYS, 403), admin=True, content_type=PLAIN),
     ]
     if with_events:
-        found.append(
-            Route(
-                "POST",
-                "/v1/events",
-                api.events,
-                schemas.EventsResponse,
-                body=schemas.EventsRequest,
-                errors=sent,
-                status=202,
-            )
-        )
+        found.append(post("/v1/events", api.events, schemas.EventsResponse, schemas.EventsRequest, status=202))
     return found
