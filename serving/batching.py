@@ -62,7 +62,9 @@ class Batcher:
         return len(self._queue) >= self._max_queue
 
     def check_room(self, queries: int) -> None:
-        """Raises OverloadedError when so many more may not wait."""
+        """Raises OverloadedError when so many more may not wait now, RequestError when they never may."""
+        if queries > self._max_queue:
+            raise RequestError(f"a batch may have {self._max_queue} requests (`serve.max_queue`), not {queries}")
         if len(self._queue) + queries > self._max_queue:
             raise OverloadedError(f"{len(self._queue)} requests wait already. Cure: ask again later", 1)
 

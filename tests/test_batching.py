@@ -111,10 +111,21 @@ def test_query_whose_client_has_gone_is_not_answered() -> None:
 
 
 def test_room_is_asked_for_several_at_once() -> None:
-    batcher = Batcher(3, 8, 9.0)
-    batcher.check_room(3)
-    with pytest.raises(OverloadedError):
-        batcher.check_room(4)
+    async def ask() -> None:
+        batcher = Batcher(3, 8, 9.0)
+        batcher.check_room(3)
+        waiting = submitted(batcher, Counting(), 1)
+        with pytest.raises(OverloadedError):
+            batcher.check_room(3)
+        await waiting
+
+    asyncio.run(ask())
+
+
+def test_batch_for_which_there_never_is_room_is_not_told_to_come_again() -> None:
+    with pytest.raises(RequestError, match=r"a batch may have 3 requests \(`serve\.max_queue`\), not 4") as refused:
+        Batcher(3, 8, 9.0).check_room(4)
+    assert not isinstance(refused.value, OverloadedError)
 
 
 def test_fault_in_a_batch_reaches_everybody_who_waits() -> None:
