@@ -1,7 +1,10 @@
 """The explorer page in a real browser, on a real server: for whom to retrieve, what not, and beside what."""
 
+import json
 from typing import Any
 
+import httpx
+import pytest
 from browser_fixture import answer, query, retrieved, search, titles, wait_for
 
 
@@ -71,6 +74,20 @@ def test_somebody_new_gets_what_an_empty_history_does(page: Any, explorer_url: s
     page.goto("/")
     page.get_by_role("button", name="Somebody new").click()
     wait_for(page, lambda: titles(page) == answer(explorer_url, history=[]))
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"), [("/?user=u3&compare=1", "/v1/recommend"), ("/?view=item&item=i008&compare=1", "/similar")]
+)
+def test_second_bundle_is_asked_for_the_fields_it_has(page: Any, explorer_url: str, path: str, asked: str) -> None:
+    about = httpx.get(f"{explorer_url}/v1/bundle", params={"bundle": "compare"}).json()
+    fewer = json.dumps({**about, "item_fields": ["price"]})
+    page.route("**/v1/bundle?bundle=compare", lambda route: route.fulfill(body=fewer, content_type="application/json"))
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(f"{request.url} {request.post_data}"))
+    page.goto(path)
+    wait_for(page, lambda: any(asked in each and "compare" in each and "price" in each for each in requests))
+    assert not [each for each in requests if asked in each and "compare" in each and "category" in each]
 
 
 def test_two_bundles_are_compared(page: Any, explorer_url: str) -> None:

@@ -121,17 +121,19 @@ function neighbours(state, bundle, kind, which, signal) {
 }
 
 async function fill(state, bundle, kind, which, signal) {
-  const ask = (of) =>
-    get(
+  const ask = async (of) => {
+    const asked = of === "compare" ? await get("bundle", { bundle: of }, signal) : bundle; // its fields may be others
+    return get(
       `items/${encode(state.item)}/similar`,
       {
         kind,
         k: Math.min(narrow() ? K_NARROW : K, bundle.max_k),
         bundle: of,
-        field: shownFields(bundle).slice(0, 2),
+        field: shownFields(asked).slice(0, 2),
       },
       signal,
     );
+  };
   const { items } = await ask(which);
   const first = which === "compare" ? (await ask("served")).items : null;
   if (!items.length) return notice("It has none.");

@@ -32,15 +32,13 @@ export function recommendView(content, bundle) {
 
 async function answer(state, bundle, signal) {
   if (!state.user && !state.history.length && !state.cold) return [await welcome(signal)];
-  const ask = (which) => post("recommend", { ...request(state, bundle), bundle: which }, signal);
+  const ask = (which, of) => post("recommend", { ...request(state, of), bundle: which }, signal);
   if (!state.compare || !bundle.compare) {
-    const found = await ask("served");
+    const found = await ask("served", bundle);
     return [heading(found), list(found, "Retrieved items")];
   }
-  const [[before, after], other] = await Promise.all([
-    Promise.all([ask("served"), ask("compare")]),
-    get("bundle", { bundle: "compare" }, signal),
-  ]);
+  const other = await get("bundle", { bundle: "compare" }, signal); // its items may have other fields
+  const [before, after] = await Promise.all([ask("served", bundle), ask("compare", other)]);
   return side(before, after, bundle, other);
 }
 
