@@ -18,6 +18,7 @@ from serving.errors import HeaderError, LargeHeaderError, SlowBodyError
 from serving.refusal import Headers, refusal
 
 MAX_HEADER_BYTES = 65_536
+LARGE_HEADER = f"a request's header, with its path, may have {MAX_HEADER_BYTES} bytes"
 PIPELINED = 8
 """Requests of one connection that may wait for answers before no more are read."""
 REST_SECONDS = 0.5
@@ -116,6 +117,10 @@ class HttpProtocol(asyncio.Protocol):
         if self._owed:
             self._take_owed(data)
             return
+        large = len(data) > MAX_HEADER_BYTES and self._reading is not Reading.BODY
+        if large and b"\r\n\r\n" not in data[:MAX_HEADER_BYTES]:
+            self._refuse(LargeHeaderError(LARGE_HEADER))
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -126,7 +131,7 @@ class HttpProtocol(asyncio.Protocol):
         if self._reading is Reading.HEADER:
             self._header_bytes += len(data)
             if self._header_bytes > MAX_HEADER_BYTES:
-                self._refuse(LargeHeaderError(f"a request's header may have {MAX_HEADER_BYTES} bytes"))
+                self._refuse(LargeHeaderError(LARGE_HEADER))
         elif len(self._open) >= PIPELINED:
             self._balance()
 

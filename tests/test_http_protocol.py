@@ -146,6 +146,13 @@ def test_path_that_is_not_encoded_is_refused_with_the_cure(numbers: Any) -> None
     assert b"Cure: percent-encode path and query" in wire.written
 
 
+@pytest.mark.parametrize(("size", "status"), [(60_000, 200), (70_000, 431)])
+def test_large_header_is_refused_though_it_comes_in_one_piece(numbers: Any, size: int, status: int) -> None:
+    sent = b"GET /echo HTTP/1.1\r\nX: " + b"x" * size + b"\r\n\r\n"
+    wire = talk(numbers, lambda protocol, *_: protocol.data_received(sent))
+    assert [told for told, _ in answers(wire.written)] == [status]
+
+
 def test_answers_keep_the_order_of_the_requests(numbers: Any) -> None:
     async def turned(protocol: HttpProtocol, wire: Wire, api: Api) -> None:
         protocol.data_received(post(b"", "/later") + post(b"", "/later") + post(b"third"))
