@@ -216,6 +216,7 @@ class ExportConfig(Section):
     gpu: bool = False
     """Train and fill the index on all GPUs; needs a FAISS that was built for them. The server searches on the CPU."""
     recall_at: PositiveInt = 500
+    """The k whose recall is measured; for a larger one the server searches deeper in proportion."""
     recall_target: float = Field(default=0.99, gt=0.0, le=1.0)
     """nprobe or efSearch is raised until so many of the `recall_at` best items are found; else nothing is published."""
     catalogue: Literal["trained", "all"] = "all"

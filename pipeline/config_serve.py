@@ -12,7 +12,7 @@ class EventsConfig(Section):
 
     store: str = "sqlite"
     """`sqlite`: a file beside the bundles, shared by the workers. A path: that SQLite file. `redis://host:port/0` (or
-    `rediss://`): a Redis or Valkey server. `none`: no store, and no POST /v1/events."""
+    `rediss://`, or `unix://path`): a Redis or Valkey server. `none`: no store, and no POST /v1/events."""
     max_items: PositiveInt = 200
     """Kept per user, the newest."""
     days: PositiveFloat = 7
@@ -23,11 +23,15 @@ class ServeConfig(Section):
     """The retrieval server."""
 
     host: str = "127.0.0.1"
+    """The address to listen at; 0.0.0.0 or :: lets other machines in."""
     port: int = Field(default=8000, ge=0, le=65535)
+    """0 takes a free one."""
     workers: PositiveInt = 1
     """Processes, each of which answers from one core; all of them map the same index."""
     max_k: PositiveInt = 1000
+    """Items of an answer at most; requests for more, and those without `k` where it is under 50, are answered 422."""
     max_body_bytes: PositiveInt = 2_000_000
+    """Bytes of a request's body at most; 413 beyond."""
     max_queue: PositiveInt = 256
     """Requests a worker lets wait; it answers 503 with Retry-After to those beyond."""
     max_batch: PositiveInt = 32
@@ -52,7 +56,9 @@ class ServeConfig(Section):
     access_log: bool = False
     """A JSON line to stderr for each request, without ids or addresses."""
     tls_certificate: str | None = None
+    """A PEM file, with `tls_key` that of its key: the server then speaks HTTPS only."""
     tls_key: str | None = None
+    """A PEM file without a password."""
     events: EventsConfig = EventsConfig()
 
     @model_validator(mode="after")
