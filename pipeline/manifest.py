@@ -11,6 +11,9 @@ from pipeline.errors import ArtifactError
 from pipeline.storage import Location
 
 MANIFEST = "MANIFEST.json"
+WRITTEN_BY = {"tables": "import", "vocabularies": "prepare", "user_sequences": "prepare"}
+WRITTEN_BY |= {"model": "train", "checkpoint": "train", "evaluation": "evaluate", "bundle": "export"}
+"""The command that writes each kind of artefact a reader may miss first."""
 
 
 class _File(BaseModel):
@@ -50,7 +53,8 @@ def read(path: Location, kind: str) -> dict[str, Any]:
         manifest = json.loads(storage.read_text(path / MANIFEST))
         _Manifest.model_validate(manifest, strict=True)
     except (FileNotFoundError, NotADirectoryError):
-        raise ArtifactError(f"no {kind} artefact at {path}. Cure: run the stage that writes it") from None
+        cure = f"twotower {WRITTEN_BY[kind]}" if kind in WRITTEN_BY else "run the stage that writes it"
+        raise ArtifactError(f"no {kind} artefact at {path}. Cure: {cure}") from None
     except ValueError as error:  # not UTF-8, not JSON, or not a manifest
         reason = str(error).splitlines()[0]
         raise ArtifactError(f"{path / MANIFEST} is damaged ({reason}). Cure: run its stage again") from None

@@ -112,7 +112,8 @@ def other_bundle(config: Config, name: str) -> Location | str:
     if name == "previous":
         before = manifest.read(config.bundle_dir, "bundle")["previous"]
         if before is None:
-            raise ArtifactError(f"{config.bundle_dir} has no bundle before the current one to compare with")
+            cure = "Cure: export another, or name another run"
+            raise ArtifactError(f"{config.bundle_dir} has no bundle before the current one. {cure}")
         return config.bundle_dir / before
     named = config.bundle_dir.parent / name
     return name if manifest.current_run(named) is None else named
