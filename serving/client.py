@@ -213,7 +213,9 @@ def _headers(key: str | None) -> dict[str, str]:
 
 
 def _path(identifier: str) -> str:
-    return quote(identifier, safe="")
+    """An id as a part of a path; nothing but dots would lead to another path."""
+    quoted = quote(identifier, safe="")
+    return quoted if identifier.strip(".") else quoted.replace(".", "%2E")
 
 
 def _pause(response: httpx.Response) -> float | None:

@@ -55,6 +55,12 @@ def test_unknown_ids_raise_not_found(client: RetrievalClient, call: Callable[[Re
         call(client)
 
 
+@pytest.mark.parametrize("name", [".", ".."])
+def test_id_of_dots_does_not_lead_elsewhere(client: RetrievalClient, name: str) -> None:
+    with pytest.raises(NotFoundError, match=f"item '{name}' is not in this bundle"):
+        client.item(name)
+
+
 def test_refused_request_raises_with_the_servers_message(client: RetrievalClient) -> None:
     with pytest.raises(RequestError, match="`k` must be at most 200"):
         client.recommend("u3", k=ITEMS)
