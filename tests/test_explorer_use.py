@@ -128,6 +128,17 @@ def test_nothing_is_wider_than_a_phone(browser: Any, explorer_url: str, path: st
         assert page.locator("main a, main button, main canvas, pre").count() > 0
 
 
+def test_words_in_empty_fields_can_be_read_in_the_dark(page: Any) -> None:
+    page.emulate_media(color_scheme="dark")
+    page.goto("/")
+    field = page.get_by_role("combobox", name="Look up a user")
+    words, legible = (
+        field.evaluate(f"it => getComputedStyle({what}).color")
+        for what in ("it, '::placeholder'", "document.getElementById('bundle')")
+    )
+    assert words == legible
+
+
 def test_what_is_folded_away_on_a_phone_is_counted(browser: Any, explorer_url: str) -> None:
     chosen = json.dumps([{"field": "category", "in": ["film"]}])
     with new_page(browser, explorer_url, PHONE) as page:

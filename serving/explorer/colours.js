@@ -3,9 +3,10 @@
 const MOST = 8;
 const OTHER = "Other",
   MISSING = "No value";
-// Okabe and Ito's colours, which also those tell apart who see fewer; and five steps from viridis.
+// Okabe and Ito's colours, which also those tell apart who see fewer; and five steps like
+// viridis, whose darkest one is too dark for a dark page.
 const VALUES = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#a6a319", "#8560c9"];
-const NUMBERS = ["#6a3d8f", "#3b6fa0", "#21918c", "#5ec962", "#d8b400"];
+const NUMBERS = ["#8b5fbf", "#3b6fa0", "#21918c", "#5ec962", "#d8b400"];
 const REST = { [OTHER]: "#868b93", [MISSING]: "#b8bec7" };
 
 // values: of each point, or null. Returns groups [{name, colour, points}] with the places of their points.
