@@ -36,7 +36,7 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
     lines = [f'<h2><span class="verb">{method.upper()}</span> <code>{escape(path)}</code></h2>']
     lines.append(f"<p>{escape(operation['summary'])}</p><ul>")
     for parameter in operation.get("parameters", ()):
-        said = escape(parameter["schema"].get("description", ""))
+        said = escape(_said(parameter["schema"]))
         lines.append(f"<li><code>{escape(parameter['name'])}</code> in the {parameter['in']}. {said}</li>")
     if "requestBody" in operation:
         lines.append(f"<li>takes {_link(operation['requestBody']['content']['application/json']['schema'])}</li>")
@@ -44,6 +44,18 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
         schema = response["content"].get("application/json", {}).get("schema")
         lines.append(f"<li>{status}: {escape(response['description'])} {_link(schema) if schema else ''}</li>")
     return "\n".join([*lines, "</ul>"])
+
+
+def _said(schema: dict[str, Any]) -> str:
+    """What a parameter is for, which values it takes, and which one when it is absent."""
+    told = [schema.get("description", "")]
+    if "enum" in schema:
+        told.append(f"One of {', '.join(schema['enum'])}.")
+    elif "minimum" in schema:
+        told.append(f"A number from {schema['minimum']} on.")
+    if schema.get("default"):
+        told.append(f"Default: {schema['default']}.")
+    return " ".join(told)
 
 
 def _schema(name: str, schema: dict[str, Any]) -> str:

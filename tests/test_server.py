@@ -229,6 +229,12 @@ def test_documentation_is_a_page_that_loads_nothing(server_url: str) -> None:
     assert "http://" not in response.text.replace("https://", "http://")
 
 
+def test_documentation_tells_the_values_of_parameters(server_url: str) -> None:
+    page = httpx.get(f"{server_url}/docs").text
+    assert "One of embedding, session, title. Default: embedding.</li>" in page
+    assert "A number from 1 on. Default: 50.</li>" in page
+
+
 def test_openapi_documents_every_response(server_url: str) -> None:
     paths = httpx.get(f"{server_url}/openapi.json").json()["paths"]
     documented = {}
