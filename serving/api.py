@@ -126,12 +126,13 @@ class Api:
 
     async def reload(self, request: Request) -> bytes:
         """Look for a newly published bundle at once, and take it into service."""
-        before = self._choice.main.served.run
+        main = self._choice.main
+        before, last = main.served.run, main.last
         for reloader in self._choice.reloaders:
             await reloader.check(again=True)
-        self._choice.main.tell_the_others()
-        run = self._choice.main.served.run
-        return orjson.dumps({"bundle": run, "changed": run != before})
+        main.tell_the_others()
+        error = None if main.last is last else main.last["error"]  # of this attempt, if there was one
+        return orjson.dumps({"bundle": main.served.run, "changed": main.served.run != before, "error": error})
 
     async def metrics(self, request: Request) -> bytes:
         """What all workers counted, in the text format of Prometheus."""

@@ -260,6 +260,7 @@ class ReloadResponse(BaseModel):
 
     bundle: str
     changed: bool
+    error: str | None = Field(description="Why the published bundle cannot be served; the one before still is.")
 
 
 class EventsResponse(BaseModel):

@@ -34,7 +34,7 @@ def test_every_call_is_the_one_of_the_http_api(client: RetrievalClient, server_u
     assert client.item_map("tags") == get("map?field=tags")
     assert client.bundle() == get("bundle")
     assert client.health() == get("health")
-    assert client.reload() == {"bundle": client.bundle()["run"], "changed": False}
+    assert client.reload() == {"bundle": client.bundle()["run"], "changed": False, "error": None}
     body = {"user_id": "u3", "history": ["i004"], "features": {"gender": "f"}, "k": 3, "exclude": ["i005"]}
     body |= {"exclude_seen": False, "fields": ["price"]}
     assert client.recommend(**body) == httpx.post(f"{server_url}/v1/recommend", json=body).json()

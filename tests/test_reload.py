@@ -67,7 +67,7 @@ def test_rollback_is_served_by_every_worker_after_a_hangup_signal(swapping: Swap
 def test_reload_request_answers_with_the_new_bundle(swapping: Swapping) -> None:
     roll_back(swapping.path, KIND, VERSION)
     answer = httpx.post(f"{swapping.url}/v1/admin/reload").json()
-    assert answer == {"bundle": current(swapping), "changed": True}
+    assert answer == {"bundle": current(swapping), "changed": True, "error": None}
     swapping.wait_for(lambda info: info["run"] == current(swapping))
 
 
@@ -84,6 +84,8 @@ def test_bundle_that_is_altered_is_refused_and_the_old_one_stays(swapping: Swapp
     assert info["run"] == before
     assert info["reload"]["run"] == run
     assert "was altered" in info["reload"]["error"]
+    asked = httpx.post(f"{swapping.url}/v1/admin/reload").json()
+    assert asked == {"bundle": before, "changed": False, "error": info["reload"]["error"]}
     assert httpx.post(f"{swapping.url}/v1/recommend", json={"user_id": "u3"}).json()["bundle"] == before
     assert (
         float(httpx.get(f"{swapping.url}/metrics").text.split("\ntwotower_reload_failures_total ")[1].split()[0]) >= 2
