@@ -154,6 +154,15 @@ def test_unknown_user_and_item_are_told_of(browser: Any, explorer_url: str) -> N
         page.get_by_role("alert").filter(has_text="item 'nope' is not in this bundle").wait_for()
 
 
+def test_title_that_could_not_be_told_is_asked_for_again(browser: Any, explorer_url: str) -> None:
+    with new_page(browser, explorer_url, refused=429) as page:
+        page.route("**/v1/items/i008", lambda route: route.fulfill(status=429, body="{}"), times=1)
+        page.goto("/?user=u3&exclude=i008")
+        page.get_by_role("button", name="Remove i008").wait_for()
+        page.get_by_label("Items to retrieve").select_option("10")
+        page.get_by_role("button", name="Remove Title 8").wait_for()
+
+
 def test_key_is_asked_for_until_it_is_known(browser: Any, bundle_path: Path, tmp_path: Path) -> None:
     keys = [{"name": "people", "sha256": hashlib.sha256(b"sesame").hexdigest()}]
     (tmp_path / "keys.yaml").write_text(yaml.safe_dump({"keys": keys}))

@@ -33,7 +33,10 @@ export async function titleOf(id) {
       id,
       get(`items/${encodeURIComponent(id)}`).then(
         (item) => item.title ?? id,
-        () => id,
+        () => {
+          titles.delete(id); // the next time it may be told
+          return id;
+        },
       ),
     );
   return titles.get(id);
