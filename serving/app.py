@@ -20,6 +20,7 @@ from pipeline.storage import Location
 from serving import worker
 from serving.bundle import open_files
 from serving.check import Checker
+from serving.interrupts import held_back
 from serving.metrics import Metrics
 from serving.protection import read_keys
 from serving.shared_numbers import SharedNumbers
@@ -152,7 +153,8 @@ class _Supervisor:
     def _start(self, task: worker.Task) -> _Worker:
         ours, theirs = self._context.Pipe(duplex=False)
         process = self._context.Process(target=worker.run, args=(task, theirs), daemon=True)
-        process.start()
+        with held_back():
+            process.start()
         theirs.close()
         return _Worker(task, process, ours)
 

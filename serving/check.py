@@ -26,6 +26,7 @@ from typing import Self
 from pipeline.errors import ArtifactError, TwoTowerError
 from pipeline.storage import Location
 from serving.bundle import Bundle
+from serving.interrupts import held_back
 
 PATIENCE, LEAST_SHARE = 2.0, 0.05
 """A check takes what nobody else wants of the processors. One that gets less than this share of one for so many seconds
@@ -92,9 +93,10 @@ class Checker:
         self._started = time.monotonic()
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
         command = [sys.executable, "-m", "serving.check"]
-        self._process = subprocess.Popen(
-            command, env=environment, stdin=self._listener.fileno(), stdout=subprocess.DEVNULL
-        )
+        with held_back():
+            self._process = subprocess.Popen(
+                command, env=environment, stdin=self._listener.fileno(), stdout=subprocess.DEVNULL
+            )
 
 
 def serve(listener: socket.socket) -> None:
@@ -102,7 +104,6 @@ def serve(listener: socket.socket) -> None:
 
     The run of a path that was found good last is not checked again for the next who asks.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches all; who started us tells us to stop
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     os.nice(NICE)
     parent, good = os.getppid(), dict[str, str]()

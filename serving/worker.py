@@ -53,7 +53,6 @@ class Task:
 
 def run(task: Task, ready: Connection) -> None:
     """Answer requests until told to stop; says over `ready` that it does (None), or why it cannot (the error)."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C reaches all; who started us tells us to stop
     one_arena()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     try:

@@ -1,7 +1,11 @@
 """The HTTP API of a real server process: answers, errors, limits, documentation."""
 
+import os
 import re
+import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -9,7 +13,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from serving_fixture import ITEMS, TRAINED, USERS, history, item_id, running_server
+from serving_fixture import ITEMS, ROOT, TRAINED, USERS, history, item_id, running_server
 
 from pipeline.config_serve import ServeConfig
 from pipeline.errors import ArtifactError, ConfigError
@@ -288,3 +292,27 @@ def test_interrupt_stops_the_server_quietly(bundle_path: Path, tmp_path: Path) -
         pass
     assert "Traceback" not in log.read_text()
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.5])
+def test_interrupt_of_a_terminal_while_workers_start_stops_them_quietly(
+    bundle_path: Path, tmp_path: Path, seconds: float
+) -> None:
+    code = "import sys; from serving.app import serve; from pipeline.config_serve import ServeConfig\n"
+    command = [sys.executable, "-c", code + "serve(sys.argv[1], ServeConfig(port=0))", str(bundle_path)]
+    with (
+        (tmp_path / "log").open("w") as log,
+        subprocess.Popen(command, stderr=log, cwd=ROOT, start_new_session=True) as process,
+    ):
+        while "spawn_main" not in commands(process.pid):
+            time.sleep(0.01)
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=30) == 0
+    assert "Interrupt" not in (tmp_path / "log").read_text()
+
+
+def commands(parent: int) -> str:
+    """The command lines of its children."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return " ".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in children)
