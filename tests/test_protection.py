@@ -3,11 +3,8 @@
 import hashlib
 import json
 import os
-import shutil
 import signal
 import socket
-import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -19,9 +16,7 @@ import pytest
 import yaml
 from serving_fixture import running_server
 
-from pipeline.config_serve import ServeConfig
 from pipeline.errors import ConfigError
-from serving.app import serve
 from serving.client import RetrievalClient
 from serving.errors import RateLimitError, UnauthorizedError
 from serving.protection import Gate, Key, read_keys
@@ -152,32 +147,6 @@ def test_overload_is_refused_at_once_with_the_time_to_come_back(bundle_path: Pat
     refused = [answer for answer in answers if answer.status_code == 503]
     assert {answer.status_code for answer in answers} == {200, 503}
     assert {answer.headers["retry-after"] for answer in refused} == {"1"}
-
-
-def test_certificate_makes_it_https(bundle_path: Path, tmp_path: Path) -> None:
-    if shutil.which("openssl") is None:
-        pytest.skip("there is no openssl to make a certificate with")
-    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-    files = ["-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "certificate")]
-    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", *names, *files]
-    subprocess.run(make, check=True, capture_output=True)
-    settings = {"tls_certificate": str(tmp_path / "certificate"), "tls_key": str(tmp_path / "key")}
-    with running_server(bundle_path, tmp_path / "log", **settings) as (url, _):
-        assert url.startswith("https://")
-        trusted = ssl.create_default_context(cafile=str(tmp_path / "certificate"))
-        with RetrievalClient(url, verify=trusted) as client:
-            assert client.health() == {"status": "ok"}
-
-
-def test_missing_certificate_is_refused(bundle_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"`serve\.tls_certificate`: there is no file"):
-        serve(bundle_path, ServeConfig(port=0, tls_certificate="/nowhere", tls_key="/nowhere"))
-
-
-def test_file_that_is_no_certificate_is_refused_with_the_cure(bundle_path: Path, tmp_path: Path) -> None:
-    (tmp_path / "pem").write_text("no certificate")
-    with pytest.raises(ConfigError, match=r"cannot use `serve\.tls_certificate` .*pem: .* Cure: PEM files"):
-        serve(bundle_path, ServeConfig(port=0, tls_certificate=str(tmp_path / "pem"), tls_key=str(tmp_path / "pem")))
 
 
 def test_worker_that_dies_is_replaced(bundle_path: Path, tmp_path: Path) -> None:
