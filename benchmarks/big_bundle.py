@@ -123,7 +123,7 @@ def _write_index(vectors: np.ndarray, queries: np.ndarray, directory: Path) -> d
     np.save(directory / "vectors.npy", vectors)
     np.save(directory / "norms.npy", norms)
     shards = export_index.build(vectors, CONFIG)
-    name = export_index.factory(CONFIG.index, int(shards[0][0].ntotal))
+    name = export_index.factory(CONFIG, int(shards[0][0].ntotal), vectors.shape[1])
     trial = export_recall.Trial(shards, vectors, norms, queries, CONFIG.recall_at)
     tuned = export_recall.tune(trial, name, CONFIG.recall_target)
     export_recall.check(tuned)

@@ -132,9 +132,12 @@ def tune(trial: Trial, name: str, target: float) -> Tuned:
 
 
 def _refine(trial: Trial, depth: dict[str, int], enough: float) -> float:
-    """The least refinement whose recall is enough at the greatest depth; the greatest when there is none."""
+    """The least refinement that costs half of the loss allowed at most, found at the greatest depth; else the greatest.
+
+    The other half is left to the depth: it would have to be almost that depth if the refinement took all.
+    """
     for refine in REFINES:
-        if trial.recall(trial.index(depth, refine), slice(None, None, 2)) >= enough:
+        if trial.recall(trial.index(depth, refine), slice(None, None, 2)) >= (1 + enough) / 2:
             break
     return refine
 
