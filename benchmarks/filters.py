@@ -70,7 +70,7 @@ def ask_index(index: ItemIndex, allowed: Allowed, query: np.ndarray) -> Found:
     """The index alone, however few it may let through."""
     task = Task(K, K, np.empty(0, np.int64), allowed)
     ((scores, rows),) = index.ask(query[np.newaxis], K, index.deeper(task), allowed)
-    return index.merge(query, scores, rows)
+    return index.merge(query, scores, rows, K)
 
 
 def measure(index: ItemIndex, allowed: Allowed, queries: np.ndarray) -> dict[str, dict[str, float]]:

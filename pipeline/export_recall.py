@@ -76,7 +76,7 @@ class Trial:
             found = [index.ask(queries[i : i + QUERY_BATCH], self.k) for i in range(0, len(queries), QUERY_BATCH)]
         answers = [answer for batch in found for answer in batch]
         for query, answer, kth in zip(queries, answers, self.best[part], strict=True):
-            rows = index.merge(query, *answer).rows[: self.k]
+            rows = index.merge(query, *answer, self.k).rows
             scores = (self.vectors[rows[rows >= 0]] @ query.T).max(axis=1, initial=-np.inf)
             hits += int(np.count_nonzero(scores >= kth - 1e-5 * max(1.0, abs(kth))))
         return hits / (self.k * len(queries))
@@ -87,7 +87,7 @@ class Trial:
 
         def once(query: np.ndarray) -> None:
             (answer,) = index.ask(query[np.newaxis], self.k)
-            index.merge(query, *answer)
+            index.merge(query, *answer, self.k)
 
         return Point(depth, refine, self.recall(index, half), _milliseconds(once, self.queries[half][:TIMED]))
 

@@ -201,29 +201,28 @@ class ItemIndex:
         """How many rows to ask the index for, so that the n best are among them."""
         return min(len(self), max(math.ceil(n * self._refine), self._tuned_for) if self.refines else n)
 
-    def merge(self, queries: np.ndarray, scores: np.ndarray, rows: np.ndarray) -> Found:
-        """What `ask` found for one user, [K, m] -> each row once, best first; -1 may be among the rows."""
-        best, exact = rows[0], scores[0]
+    def merge(self, queries: np.ndarray, scores: np.ndarray, rows: np.ndarray, n: int) -> Found:
+        """What `ask` found for one user, [K, m] -> the n best, each row once, best first; -1 may be among the rows."""
+        found, exact = rows[0], scores[0]
         if len(queries) > 1 or self.refines:
-            best = np.unique(rows) if len(queries) > 1 else best
-            best = best[best >= 0]
-            exact = highest(self.vectors.take(best, axis=0), queries)
+            found = np.unique(rows) if len(queries) > 1 else found
+            found = found[found >= 0]
+            exact = highest(self.vectors.take(found, axis=0), queries)
         elif len(self.shards) == 1:
-            return Found(best, exact)
-        order = np.argsort(-exact, kind="stable")
-        return Found(best[order], exact[order])
+            return Found(found[:n], exact[:n])
+        top = best(exact, n)
+        return Found(found[top], exact[top])
 
     def _finish(self, queries: np.ndarray, scores: np.ndarray, rows: np.ndarray, task: Task) -> Found:
-        found = self.merge(queries, scores, rows)
-        best, exact = found.rows, found.scores
+        found, exact = self.merge(queries, scores, rows, task.fetched)
         if len(task.excluded):
-            kept = self._keep(best, task.excluded)
-            best, exact = best[kept], exact[kept]
-        best, exact = best[: task.wanted], exact[: task.wanted]
+            kept = self._keep(found, task.excluded)
+            found, exact = found[kept], exact[kept]
+        found, exact = found[: task.wanted], exact[: task.wanted]
         # Where the index found nothing more, its rows end in -1.
-        if len(best) < task.wanted or best.min(initial=0) < 0:
+        if len(found) < task.wanted or found.min(initial=0) < 0:
             return self._exact(queries, task)
-        return Found(best, exact)
+        return Found(found, exact)
 
     def _keep(self, rows: np.ndarray, excluded: np.ndarray) -> np.ndarray:
         """Which rows are not excluded, bool [n]; of -1 it says anything, and it may stand at the end only."""

@@ -33,7 +33,7 @@ def overlap(trial: Trial, tuned: Tuned) -> float:
     shares = []
     for query in trial.queries[1::2]:
         (answer,) = index.ask(query[np.newaxis], trial.k)
-        found = index.merge(query, *answer).rows[: trial.k]
+        found = index.merge(query, *answer, trial.k).rows
         best = np.argsort(-(trial.vectors.astype(np.float64) @ query.T).max(axis=1))[: trial.k]
         shares.append(len(np.intersect1d(found, best)) / trial.k)
     return float(np.mean(shares))
