@@ -47,7 +47,7 @@ def _write(bundle: Bundle, items: int, directory: Path) -> None:
             shutil.copyfile(bundle.artifact.file(name), directory / name)
     vectors = _vectors(bundle, items)
     _write_records(bundle, items, directory)
-    queries = _queries(bundle)
+    queries = queries_of(bundle)
     settings = json.loads(bundle.artifact.file("bundle.json").read_text(encoding="utf-8"))
     settings["index"] = _write_index(vectors, queries, directory)
     _write_json(directory / "bundle.json", settings)
@@ -111,7 +111,7 @@ def _write_columns(columns: dict[str, pa.Array], path: Path) -> None:
         writer.write_batch(batch)
 
 
-def _queries(bundle: Bundle) -> np.ndarray:
+def queries_of(bundle: Bundle) -> np.ndarray:
     """The vectors [Q, K, D] of real users."""
     users = (1 + np.random.default_rng(0).permutation(len(bundle.users))[:QUERIES]).tolist()
     encoded = [bundle.encoder.encode(bundle.users.history(user), bundle.known_features(user)) for user in users]
@@ -123,7 +123,7 @@ def _write_index(vectors: np.ndarray, queries: np.ndarray, directory: Path) -> d
     np.save(directory / "vectors.npy", vectors)
     np.save(directory / "norms.npy", norms)
     shards = export_index.build(vectors, CONFIG)
-    name = export_index.factory(CONFIG.index, int(shards[0][0].ntotal))
+    name = export_index.factory(CONFIG, int(shards[0][0].ntotal), vectors.shape[1])
     trial = export_recall.Trial(shards, vectors, norms, queries, CONFIG.recall_at)
     tuned = export_recall.tune(trial, name, CONFIG.recall_target)
     export_recall.check(tuned)

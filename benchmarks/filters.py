@@ -45,7 +45,7 @@ def make_index(rng: np.random.Generator, vectors: np.ndarray) -> tuple[ItemIndex
     settings = ExportConfig(index="auto")
     shards = export_index.build(vectors, settings)
     trial = export_recall.Trial(shards, vectors, np.linalg.norm(vectors, axis=1), queries, K)
-    kind = export_index.factory(settings.index, len(vectors))
+    kind = export_index.factory(settings, *vectors.shape)
     tuned = export_recall.tune(trial, kind, settings.recall_target)
     return trial.index(tuned.depth, tuned.refine), f"{kind} {tuned.depth}"
 
@@ -70,24 +70,25 @@ def ask_index(index: ItemIndex, allowed: Allowed, query: np.ndarray) -> Found:
     """The index alone, however few it may let through."""
     task = Task(K, K, np.empty(0, np.int64), allowed)
     ((scores, rows),) = index.ask(query[np.newaxis], K, index.deeper(task), allowed)
-    return index.merge(query, scores, rows)
+    return index.merge(query, scores, rows, K)
 
 
 def measure(index: ItemIndex, allowed: Allowed, queries: np.ndarray) -> dict[str, dict[str, float]]:
     """Milliseconds, recall and the shortest answer of each way."""
     ways: dict[str, Answer] = {
-        "exact": partial(index.scan, k=K, allowed=allowed),
         "index": partial(ask_index, index, allowed),
+        "exact": partial(index.scan, k=K, allowed=allowed),
         "engine": partial(index.search, k=K, allowed=allowed),
     }
     times: dict[str, list[float]] = {way: [] for way in ways}
     hits, short = dict.fromkeys(ways, 0), dict.fromkeys(ways, 0)
     wanted = min(K, allowed.count)
-    for query in queries[:, np.newaxis]:
+    for turn, query in enumerate(queries[:, np.newaxis]):
         best = index.scan(query, K, allowed=allowed).rows
-        for way, answer in ways.items():
+        # Whoever scores the allowed rows second finds them in a cache.
+        for way in ("index", "exact", "engine") if turn % 2 else ("index", "engine", "exact"):
             started = time.perf_counter()
-            found = answer(query)
+            found = ways[way](query)
             times[way].append(1000 * (time.perf_counter() - started))
             hits[way] += len(np.intersect1d(found.rows, best))
             short[way] = max(short[way], wanted - int((found.rows >= 0).sum()))

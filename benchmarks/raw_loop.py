@@ -2,8 +2,9 @@
 
     python -m benchmarks.raw_loop BUNDLE --what raw --k 500 --seconds 4
 
-`raw`: user tower, FAISS and JSON of ids and scores; the inputs of the tower are encoded beforehand, and nothing that
-the user has seen is left out. `engine`: serving.retriever.Retriever for the same users by their ids, without JSON.
+`raw`: user tower, FAISS, exact scores where FAISS knows approximate ones only, and JSON of ids and scores; the inputs
+of the tower are encoded beforehand, and nothing that the user has seen is left out. `engine`:
+serving.retriever.Retriever for the same users by their ids, without JSON.
 `json`: what a server parses and writes for one request.
 """
 
@@ -40,12 +41,18 @@ def raw(bundle: Bundle, k: int) -> list[Callable[[], Any]]:
     """For each user a call that does the least a server could do."""
     ids = np.array([record["item_id"] for record in bundle.items.describe(bundle.item_indices)], dtype=object)
     inputs = [bundle.encoder.encode(bundle.users.history(u), bundle.known_features(u)) for u in users_of(bundle)]
-    index = bundle.index.shards[0].index
+    index, shard = bundle.index, bundle.index.shards[0].index
+
+    def search(vector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if index.refines:
+            found = index.search(vector, k)
+            return found.scores, found.rows
+        scores, rows = shard.search(vector, k)
+        return scores[0], rows[0]
 
     def answer(encoded: dict[str, np.ndarray]) -> bytes:
-        scores, rows = index.search(bundle.tower(encoded)[0], k)
-        content = {"items": ids[rows[0]].tolist(), "scores": scores[0]}
-        return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+        scores, rows = search(bundle.tower(encoded)[0])
+        return orjson.dumps({"items": ids[rows].tolist(), "scores": scores}, option=orjson.OPT_SERIALIZE_NUMPY)
 
     return [partial(answer, encoded) for encoded in inputs]
 

@@ -160,7 +160,7 @@ def _write_index(
     for name, array in (("item_indices", indices), ("vectors", vectors), ("norms", norms)):
         np.save(directory / f"{name}.npy", array)
     shards = export_index.build(vectors, settings)
-    name = export_index.factory(settings.index, int(shards[0][0].ntotal))
+    name = export_index.factory(settings, int(shards[0][0].ntotal), vectors.shape[1])
     trial = export_recall.Trial(shards, vectors, norms, queries, settings.recall_at)
     tuned = export_recall.tune(trial, name, settings.recall_target)
     export_recall.check(tuned)

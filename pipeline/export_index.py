@@ -15,18 +15,21 @@ from pipeline.progress import bar
 
 CURE = "Cure: a factory string that FAISS knows, with fewer lists than items; or `auto`"
 ADD_BATCH = 65_536
-FLAT_ITEMS, FULL_ITEMS = 100_000, 10_000_000
-"""Up to so many items `auto` takes an exact index; inverted lists of full vectors; of vectors in bytes beyond."""
+FLAT_ITEMS, LISTED_ITEMS = 100_000, 10_000_000
+"""Up to so many items `auto` takes an exact index; inverted lists of four bits a number; of eight bits beyond."""
 
 
-def factory(index: str, items: int) -> str:
-    """The FAISS factory string that `export.index` stands for, in a catalogue of so many items."""
-    if index != "auto":
-        return index
+def factory(settings: ExportConfig, items: int, dimension: int) -> str:
+    """The FAISS factory string that `export.index` stands for, for so many item vectors of this dimension."""
+    if settings.index != "auto":
+        return settings.index
     if items <= FLAT_ITEMS:
         return "Flat"
     lists = 2 ** round(math.log2(4 * math.sqrt(items)))
-    return f"IVF{lists},{'Flat' if items <= FULL_ITEMS else 'SQ8'}"
+    if items > LISTED_ITEMS:
+        return f"IVF{lists},SQ8"
+    # Codes of four bits are scored by table look-ups within registers: the fastest there is, but not for GPUs.
+    return f"IVF{lists},{'Flat' if settings.gpu else f'PQ{dimension}x4fsr'}"
 
 
 def build(vectors: np.ndarray, settings: ExportConfig) -> list[tuple[faiss.Index, int]]:
@@ -38,7 +41,7 @@ def build(vectors: np.ndarray, settings: ExportConfig) -> list[tuple[faiss.Index
     # Equal shards, each from a multiple of 8 on, so that serving can cut bitmaps into bytes.
     size = 8 * math.ceil(len(vectors) / shards / 8)
     starts = range(0, len(vectors), size)
-    string = factory(settings.index, min(size, len(vectors)))
+    string = factory(settings, min(size, len(vectors)), vectors.shape[1])
     with all_cores():
         return [(_build(vectors[start : start + size], string, settings.gpu), start) for start in starts]
 

@@ -76,7 +76,7 @@ class Trial:
             found = [index.ask(queries[i : i + QUERY_BATCH], self.k) for i in range(0, len(queries), QUERY_BATCH)]
         answers = [answer for batch in found for answer in batch]
         for query, answer, kth in zip(queries, answers, self.best[part], strict=True):
-            rows = index.merge(query, *answer).rows[: self.k]
+            rows = index.merge(query, *answer, self.k).rows
             scores = (self.vectors[rows[rows >= 0]] @ query.T).max(axis=1, initial=-np.inf)
             hits += int(np.count_nonzero(scores >= kth - 1e-5 * max(1.0, abs(kth))))
         return hits / (self.k * len(queries))
@@ -87,7 +87,7 @@ class Trial:
 
         def once(query: np.ndarray) -> None:
             (answer,) = index.ask(query[np.newaxis], self.k)
-            index.merge(query, *answer)
+            index.merge(query, *answer, self.k)
 
         return Point(depth, refine, self.recall(index, half), _milliseconds(once, self.queries[half][:TIMED]))
 
@@ -132,9 +132,12 @@ def tune(trial: Trial, name: str, target: float) -> Tuned:
 
 
 def _refine(trial: Trial, depth: dict[str, int], enough: float) -> float:
-    """The least refinement whose recall is enough at the greatest depth; the greatest when there is none."""
+    """The least refinement that costs half of the loss allowed at most, found at the greatest depth; else the greatest.
+
+    The other half is left to the depth: it would have to be almost that depth if the refinement took all.
+    """
     for refine in REFINES:
-        if trial.recall(trial.index(depth, refine), slice(None, None, 2)) >= enough:
+        if trial.recall(trial.index(depth, refine), slice(None, None, 2)) >= (1 + enough) / 2:
             break
     return refine
 

@@ -1,6 +1,6 @@
 """Retrieved items -> JSON. What is said of an item never changes, so its bytes are kept; only scores are written."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,12 @@ MAX_KEPT = 200_000
 """Items whose bytes are kept, some 100 bytes each; popular ones come back by themselves after all were dropped."""
 MAX_CHOICES = 8
 """Choices of fields for which bytes are kept."""
+READY, STEP = 10_000, 100
+"""Items whose bytes are made ready before they are asked for, and so many in one step."""
 WIDEST = 16
 """Of what comes before an item's score, in words of 4 bytes, up to which all items are given the same width."""
 _SPACES = np.frombuffer(b"    ", np.uint32)[0]
+NOTHING = np.empty(0, np.int64)
 
 _Shown = tuple[tuple[str, ...], bool]
 """The fields of items, and whether their titles are shown too."""
@@ -43,6 +46,18 @@ class ItemWriter:
         """
         pieces = self._pieces(indices, scores, (tuple(fields), titles))
         return b"".join((orjson.dumps(head)[:-1], b',"items":[', *pieces, b"}]}" if len(indices) else b"]}"))
+
+    def make_ready(self, other: "ItemWriter") -> Iterator[None]:
+        """Have the bytes that another writer had first, of items that are known here, in steps."""
+        for shown, kept in list(other._kept.items()):
+            theirs = kept.first(READY) if self._items.fields.keys() >= set(shown[0]) else NOTHING
+            for start in range(0, len(theirs), STEP):
+                ours, _ = self._items.split(other._items.ids.decode(theirs[start : start + STEP]))
+                if shown in self._kept:
+                    ours = ours[self._kept[shown].places[ours] == 0]
+                if len(ours):
+                    self._keep(shown, ours)
+                yield
 
     def _pieces(self, indices: np.ndarray, scores: np.ndarray, shown: _Shown) -> Sequence[bytes | memoryview]:
         """The list of the items, up to the last brace."""
@@ -93,6 +108,10 @@ class _Kept:
 
     def __init__(self, size: int) -> None:
         self.places, self.count = np.zeros(size, np.int32), 0
+
+    def first(self, count: int) -> np.ndarray:
+        """The items that were kept first, int [at most `count`]."""
+        return np.flatnonzero((self.places > 0) & (self.places <= count))
 
     def _new_places(self, indices: np.ndarray) -> np.ndarray:
         places = np.arange(self.count + 1, self.count + 1 + len(indices), dtype=np.int32)

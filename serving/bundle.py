@@ -24,7 +24,7 @@ serving/bundle_v1.py.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ from serving.neighbours import Neighbours
 from serving.records import Items, Locate, Users, map_array
 from serving.shard import Shard
 from serving.tower import UserTower
+from serving.turns import Rest
 
 KIND, VERSION = "bundle", 2
 OLDER = (1,)
@@ -83,7 +84,7 @@ class Bundle:
     map: ItemMap | None = None
 
     @classmethod
-    def open(cls, path: Location | str, checked: bool = False, rest: Callable[[], None] = lambda: None) -> "Bundle":
+    def open(cls, path: Location | str, checked: bool = False, rest: Rest = lambda: None) -> "Bundle":
         """Open, verify every checksum, and answer the golden queries; checked: both was done. Path: see `open_files`.
 
         rest: called before a file is opened.

@@ -51,7 +51,8 @@ class ItemIndex:
       norms: float32 [N], their lengths.
       tuned_for: the k up to which the depth of the shards was tuned; for more the search goes deeper.
       refine: how many times more rows to fetch than wanted, to order them by their exact scores; 0 where the index
-        gives exact scores itself.
+        gives exact scores itself. At least `tuned_for` rows are fetched: the fewer are wanted, the farther down an
+        approximate score may put one of them.
     """
 
     def __init__(
@@ -68,9 +69,9 @@ class ItemIndex:
         self.shards, self.vectors, self.norms = tuple(shards), np.asarray(vectors), norms
         self.unit = bool(np.abs(norms - 1.0).max(initial=0.0) < 1e-3)
         """Whether an inner product is the cosine times the length of the query."""
-        self._tuned_for, self._refine = tuned_for, refine
-        self._plain = len(shards) == 1 and not refine
-        self._flat = not refine and all(shard.flat for shard in shards)
+        self.refines, self._tuned_for, self._refine = refine > 0, tuned_for, refine
+        self._plain = len(shards) == 1
+        self._flat = not self.refines and all(shard.flat for shard in shards)
         """Whether the index itself would score every row; then it is not asked at all."""
         self._direct_limit = min(SCAN_SHARE * len(vectors), MANY_EXCLUDED)
         self._of_thread = threading.local()
@@ -102,12 +103,19 @@ class ItemIndex:
         n = k + len(excluded)
         if n >= self._direct_limit or k > self._tuned_for:
             return NONE, NONE
-        found, distances = self.shards[0].search(queries, n)[::-1]
+        found, distances = self.shards[0].search(queries, self._looked_at(n))[::-1]
         rows, scores = found[0], distances[0]
         if len(excluded):
-            kept = self._keep(rows, excluded).nonzero()[0][:k]
+            kept = self._keep(rows, excluded).nonzero()[0]
+            kept = kept if self.refines else kept[:k]
             rows, scores = rows[kept], scores[kept]
-        return (rows, scores) if len(rows) == k and rows[-1] >= 0 else (NONE, NONE)
+        if len(rows) < k or rows[-1] < 0:
+            return NONE, NONE
+        if self.refines:
+            exact = highest(self.vectors.take(rows, axis=0), queries)
+            top = best(exact, k)
+            return rows[top], exact[top]
+        return rows, scores
 
     def search_many(self, queries: np.ndarray, ks: Sequence[int], excluded: Sequence[np.ndarray]) -> list[Found]:
         """`search` of B users at once, queries float32 [B, K, D], without filters."""
@@ -180,7 +188,7 @@ class ItemIndex:
 
         Returns: for each user scores float32 and rows int64 [K, m], of each shard the best first, -1 for nothing.
         """
-        n = min(len(self), math.ceil(n * max(1.0, self._refine)))
+        n = self._looked_at(n)
         bits = None if allowed is None else allowed.bits
         users, interests, dimension = queries.shape
         flat = queries.reshape(-1, dimension)  # (B, K, D) -> (B*K, D)
@@ -189,29 +197,32 @@ class ItemIndex:
         shape = users, interests, scores.shape[1]
         return list(zip(scores.reshape(shape), rows.reshape(shape), strict=True))  # (B*K, m) -> (B, K, m)
 
-    def merge(self, queries: np.ndarray, scores: np.ndarray, rows: np.ndarray) -> Found:
-        """What `ask` found for one user, [K, m] -> each row once, best first; -1 may be among the rows."""
-        best, exact = rows[0], scores[0]
-        if len(queries) > 1 or self._refine:
-            best = np.unique(rows) if len(queries) > 1 else best
-            best = best[best >= 0]
-            exact = highest(self.vectors[best], queries)
+    def _looked_at(self, n: int) -> int:
+        """How many rows to ask the index for, so that the n best are among them."""
+        return min(len(self), max(math.ceil(n * self._refine), self._tuned_for) if self.refines else n)
+
+    def merge(self, queries: np.ndarray, scores: np.ndarray, rows: np.ndarray, n: int) -> Found:
+        """What `ask` found for one user, [K, m] -> the n best, each row once, best first; -1 may be among the rows."""
+        found, exact = rows[0], scores[0]
+        if len(queries) > 1 or self.refines:
+            found = np.unique(rows) if len(queries) > 1 else found
+            found = found[found >= 0]
+            exact = highest(self.vectors.take(found, axis=0), queries)
         elif len(self.shards) == 1:
-            return Found(best, exact)
-        order = np.argsort(-exact, kind="stable")
-        return Found(best[order], exact[order])
+            return Found(found[:n], exact[:n])
+        top = best(exact, n)
+        return Found(found[top], exact[top])
 
     def _finish(self, queries: np.ndarray, scores: np.ndarray, rows: np.ndarray, task: Task) -> Found:
-        found = self.merge(queries, scores, rows)
-        best, exact = found.rows, found.scores
+        found, exact = self.merge(queries, scores, rows, task.fetched)
         if len(task.excluded):
-            kept = self._keep(best, task.excluded)
-            best, exact = best[kept], exact[kept]
-        best, exact = best[: task.wanted], exact[: task.wanted]
+            kept = self._keep(found, task.excluded)
+            found, exact = found[kept], exact[kept]
+        found, exact = found[: task.wanted], exact[: task.wanted]
         # Where the index found nothing more, its rows end in -1.
-        if len(best) < task.wanted or best.min(initial=0) < 0:
+        if len(found) < task.wanted or found.min(initial=0) < 0:
             return self._exact(queries, task)
-        return Found(best, exact)
+        return Found(found, exact)
 
     def _keep(self, rows: np.ndarray, excluded: np.ndarray) -> np.ndarray:
         """Which rows are not excluded, bool [n]; of -1 it says anything, and it may stand at the end only."""
@@ -229,7 +240,7 @@ class ItemIndex:
             return Found(NONE, np.empty(0, np.float32))
         rows = None if task.allowed is None else task.allowed.rows()
         if task.allowed is not None and task.allowed.few is not None:
-            scores = highest(self.vectors[rows], queries)
+            scores = highest(self.vectors.take(task.allowed.few, axis=0), queries)
         else:
             scores = highest(self.vectors, queries)
             scores = scores if rows is None else scores[rows]

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -16,17 +17,16 @@ import pyarrow as pa
 from pipeline import manifest
 from pipeline.errors import StorageError, TwoTowerError
 from pipeline.storage import Location
+from serving.bundle import Bundle
 from serving.check import check
 from serving.metrics import Metrics
 from serving.served import Served
+from serving.turns import REST_SECONDS, in_turns
 
 M_ARENA_MAX = -8
 LOG = logging.getLogger("serving")
 SWITCH_SECONDS = 0.0005
 """Python lets a thread run this long before another may: short, since requests wait while a bundle is being loaded."""
-REST_SECONDS = 0.003
-"""Between two steps of loading a bundle, most of them below a millisecond. A thread that worked on without rests would
-take the interpreter's lock each time the event loop lets go of it, which it does several times a request."""
 RETIRE_SECONDS = 0.5
 """After this the requests that began with the old bundle have their answers."""
 
@@ -75,7 +75,9 @@ class Reloader:
         sys.setswitchinterval(SWITCH_SECONDS)
         try:
             checked = await check(self._path, run, self._checker)
-            served = await asyncio.to_thread(Served.open, self._path, True, lambda: time.sleep(REST_SECONDS))
+            served = Served.of(await in_turns(partial(Bundle.open, self._path, True)))
+            for _ in served.warm(self.served):
+                await asyncio.sleep(REST_SECONDS)
         except ConnectionError as error:
             LOG.error("kept bundle %s: %s cannot be checked now: %s", self.served.run, run, error)
             return

@@ -1,6 +1,6 @@
 """The bundle being served, as a request sees it from its beginning to its end."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -26,22 +26,34 @@ class Served:
     browse: Browse
 
     @classmethod
-    def open(cls, path: Location | str, checked: bool = False, rest: Callable[[], None] = lambda: None) -> Self:
-        """Open a bundle, check it unless it was, and run what a first request would find cold. Raises ArtifactError.
+    def open(cls, path: Location | str) -> Self:
+        """Open a bundle, check it, and warm it. Raises ArtifactError."""
+        served = cls.of(Bundle.open(path))
+        for _ in served.warm():
+            pass
+        return served
 
-        rest: called between two steps.
-        """
-        bundle = Bundle.open(path, checked, rest)
+    @classmethod
+    def of(cls, bundle: Bundle) -> Self:
+        """What answers from a bundle that was opened from files; not warm yet."""
         assert bundle.artifact is not None
         writer, run = ItemWriter(bundle.items, len(bundle.rows)), bundle.artifact.manifest["run"]
-        served = cls(Retriever(bundle), writer, run, Browse(bundle))
+        return cls(Retriever(bundle), writer, run, Browse(bundle))
+
+    def warm(self, before: "Served | None" = None) -> Iterator[None]:
+        """Run what a first request would find cold, in steps that take about as long as a request.
+
+        before: what was served until now; the bytes of the items that it had ready are made here as well.
+        """
+        bundle = self.retriever.bundle
         for golden in bundle.goldens:
-            rest()
-            found = served.retriever.recommend(Query(golden.user_id))
-            served.writer.write({"bundle": run}, found.items, found.scores)
+            found = self.retriever.recommend(Query(golden.user_id))
+            self.writer.write({"bundle": self.run}, found.items, found.scores)
             bundle.items.split(golden.items)
+            yield
         some = np.linspace(1, len(bundle.users), min(WARM, len(bundle.users)), dtype=np.int64)
         for user_id in bundle.users.ids.decode(some):
-            rest()
-            served.retriever.recommend(Query(user_id))  # brings the lists that users ask for into memory
-        return served
+            self.retriever.recommend(Query(user_id))  # brings the lists that users ask for into memory
+            yield
+        if before is not None:
+            yield from self.writer.make_ready(before.writer)

@@ -14,8 +14,9 @@ Params = Callable[[float, "faiss.IDSelector | None"], "faiss.SearchParameters | 
 
 GRAPH_SHARE = 0.5
 """A graph search walks through rows that are not allowed too; with fewer allowed than this it finds too little."""
-BIT_NS, ROW_NS = 1.5, 80.0
-"""What inverted lists cost per row in them, and more per allowed row (64 numbers), see benchmarks/filters.py."""
+BIT_NS, ROW_NS, CODE_NS = 1.5, 80.0, 15.0
+"""What inverted lists cost per row in them, and more per allowed row; those of codes that are scanned in registers, per
+row, allowed or not (64 numbers), see benchmarks/filters.py."""
 
 
 class Shard:
@@ -49,7 +50,7 @@ class Shard:
         if isinstance(inner, faiss.IndexHNSW):
             return 0.0 if share >= GRAPH_SHARE else np.inf
         probed = min(1.0, inner.nprobe * deeper / inner.nlist) if isinstance(inner, faiss.IndexIVF) else 1.0
-        return probed * (BIT_NS + ROW_NS * share)
+        return probed * (CODE_NS if isinstance(inner, faiss.IndexIVFFastScan) else BIT_NS + ROW_NS * share)
 
     def search(
         self, queries: np.ndarray, n: int, deeper: float = 1.0, bits: np.ndarray | None = None

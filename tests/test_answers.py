@@ -112,3 +112,24 @@ def test_what_is_kept_has_a_limit(items: Items, monkeypatch: pytest.MonkeyPatch,
 def test_unknown_field_is_refused(items: Items, indices: list[int]) -> None:
     with pytest.raises(RequestError, match="Did you mean `price`"):
         ItemWriter(items, ITEMS + 1).write(HEAD, np.array(indices, int), np.ones(len(indices), np.float32), ("prise",))
+
+
+def test_what_another_bundle_had_ready_is_ready(items: Items, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "STEP", 2)
+    before = ItemWriter(items, ITEMS + 1)
+    for fields, titles in (((), True), ((), False), (("price",), True), (("tags",), True)):
+        before.write(HEAD, np.array([7, 1, 300, 50, 2]), np.ones(5, np.float32), fields, titles)
+    # The next bundle knows the items in another order, does not know one of them, and has no tags.
+    rows = pa.array(np.arange(len(items) - 2, -1, -1))
+    ids, titles = Ids.of(items.ids.values.take(rows)), items.titles.take(rows)
+    now = Items(ids, titles, items.counts, {"price": items.fields["price"].take(rows)})
+    names = items.ids.decode(np.array([7, 1, 50, 2]))
+    expected = now.describe(now.ids.encode(names), ["price"])
+    writer = ItemWriter(now, ITEMS)
+    assert len(list(writer.make_ready(before))) == 9
+    monkeypatch.delattr(Items, "describe")
+    for fields, title in (((), True), ((), False), (("price",), True)):
+        answer = writer.write(HEAD, now.ids.encode(names), np.ones(4, np.float32), fields, title)
+        told = json.loads(answer)["items"]
+        shown = {"item_id", *(["title"] if title else []), *(["fields"] if fields else [])}
+        assert told == [{**{key: r[key] for key in r if key in shown}, "score": 1.0} for r in expected]

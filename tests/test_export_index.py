@@ -33,7 +33,7 @@ def overlap(trial: Trial, tuned: Tuned) -> float:
     shares = []
     for query in trial.queries[1::2]:
         (answer,) = index.ask(query[np.newaxis], trial.k)
-        found = index.merge(query, *answer).rows[: trial.k]
+        found = index.merge(query, *answer, trial.k).rows
         best = np.argsort(-(trial.vectors.astype(np.float64) @ query.T).max(axis=1))[: trial.k]
         shares.append(len(np.intersect1d(found, best)) / trial.k)
     return float(np.mean(shares))
@@ -59,7 +59,7 @@ def test_search_goes_deeper_until_the_target_is_met(kind: str, name: str) -> Non
     assert depths == sorted(set(depths))
 
 
-@pytest.mark.parametrize("kind", ["PQ8x4", "SQ4", "PCA7,IVF32,Flat"])
+@pytest.mark.parametrize("kind", ["PQ8x4", "SQ4", "PCA7,IVF32,Flat", "IVF32,PQ8x4fsr"])
 def test_approximate_scores_are_refined_until_the_target_is_met(kind: str) -> None:
     tuned = export_recall.tune(make_trial(kind, 20), kind, 0.97)
     assert tuned.refine > 1.0
@@ -107,14 +107,18 @@ def test_recall_is_of_all_items_when_k_is_beyond_them() -> None:
     [
         (1, "Flat"),
         (100_000, "Flat"),
-        (100_001, "IVF1024,Flat"),
-        (1_000_000, "IVF4096,Flat"),
+        (100_001, "IVF1024,PQ64x4fsr"),
+        (1_000_000, "IVF4096,PQ64x4fsr"),
         (20_000_000, "IVF16384,SQ8"),
     ],
 )
 def test_default_kind_by_the_size_of_the_catalogue(items: int, kind: str) -> None:
-    assert export_index.factory("auto", items) == kind
-    assert export_index.factory("HNSW32", items) == "HNSW32"
+    assert export_index.factory(ExportConfig(), items, 64) == kind
+    assert export_index.factory(ExportConfig(index="HNSW32"), items, 64) == "HNSW32"
+
+
+def test_default_kind_can_be_built_on_a_gpu() -> None:
+    assert export_index.factory(ExportConfig(gpu=True), 1_000_000, 64) == "IVF4096,Flat"
 
 
 @pytest.mark.parametrize("kind", ["NoSuchIndex", "IVF4000,Flat", "IDMap,Flat"])
