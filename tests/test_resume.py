@@ -217,8 +217,25 @@ def test_an_altered_checkpoint_is_refused_with_the_cure(unfinished):
     config = unfinished("train.unfinished=resume")
     (state,) = config.run_dir.glob("checkpoint/run=*/state.data*")
     state.write_bytes(bytes(state.stat().st_size))
-    with pytest.raises(ArtifactError, match=r"state\.data.* was altered.*Cure: `--restart` begins again"):
+    with pytest.raises(ArtifactError, match=r"state\.data.* was altered.*Cure: `--restart` drops"):
         train(config)
     state.unlink()
     with pytest.raises(ArtifactError, match=r"missing or truncated\. Cure: `--restart` drops"):
         train(config)
+
+
+@pytest.mark.parametrize("file", ["run=*/state.data*", "MANIFEST.json"])
+def test_a_damaged_checkpoint_leaves_the_one_before_it(workdir, capsys, file):
+    whole = config_of(workdir, f"sound-{file[:3]}", "train.deterministic=true")
+    train(whole)
+    config = stopped(config_of(workdir, f"damaged-{file[:3]}", EVERY_STEP, "train.deterministic=true"), 3)
+    newest = checkpoint_of(config).dir
+    for path in config.run_dir.glob(f"checkpoint/{file}"):
+        if path.parent in (newest, newest.parent):
+            path.write_bytes(bytes(path.stat().st_size))
+    resumed = config_of(workdir, config.name, "train.deterministic=true", "train.unfinished=resume")
+    train(resumed)
+    told = capsys.readouterr().err
+    assert "The newest that is whole is taken" in told
+    assert f"resuming from epoch 1, step {2 if file.startswith('run=') else 3}" in told
+    assert records(resumed) == records(whole)
