@@ -57,9 +57,11 @@ class Watch:
     def epoch(self, number: int, examples_per_second: float, validation: Mapping[str, float]) -> None:
         """The points of a complete epoch, at its last step."""
         values = {f"validation/{name}": value for name, value in validation.items()}
-        for name, table in self.model.item_embeddings.tables.items():
-            rows = table[:: max(1, table.shape[0] // NORM_ROWS)].numpy()
-            values[f"norm/{name}"] = float(np.linalg.norm(rows, axis=1).mean())
+        for side, embeddings in (("", self.model.item_embeddings), ("user.", self.model.user_tower.user_embeddings)):
+            for field in embeddings.fields:
+                table = embeddings.tables[field.name]
+                rows = table[:: max(1, table.shape[0] // NORM_ROWS)].numpy()
+                values[f"norm/{side}{field.name}"] = float(np.linalg.norm(rows, axis=1).mean())
         self.events.scalars({**values, "speed/examples_per_second": examples_per_second}, number)
         self._publish()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from train_fixtures import EAGER_DATA, config_of, eagerly, model_of, prepare_log, records
+from train_fixtures import EAGER_DATA, config_of, eagerly, model_of, prepare_log, records, variables
 
 from pipeline.config import Config
 from pipeline.storage import locate, put, sizes
@@ -75,6 +75,14 @@ def test_an_epoch_is_told_as_in_its_metrics(config):
         assert record["validation"].keys() == {"HIT@5", "alignment", "uniformity_users", "uniformity_items"}
         for name, value in record["validation"].items():
             assert found[f"validation/{name}"][step] == pytest.approx(value, rel=1e-6)
+
+
+def test_every_embedding_table_has_the_mean_length_of_its_rows(config):
+    found, weights = curves(config.run_dir / "tensorboard"), variables(model_of(config), "weights")
+    best = sorted(found["norm/item_id"])[model_of(config).counts["best_epoch"] - 1]
+    for curve, layer in (("category", "item_embeddings/category"), ("user.gender", "user_embeddings/gender")):
+        (name,) = (each for each in weights if each.startswith("model/") and f"{layer}_embedding/.ATTRIBUTES" in each)
+        assert found[f"norm/{curve}"][best] == pytest.approx(np.linalg.norm(weights[name], axis=1).mean(), rel=1e-6)
 
 
 def test_the_projector_shows_the_best_vectors_of_the_most_frequent_items_with_titles(config):
