@@ -186,6 +186,6 @@ class Fit:
             "epochs": progress.epoch - 1,
             "best_epoch": progress.best_epoch,
         }
-        if self.validation:
+        if self.validation and progress.records:
             counts[f"validation_hit_at_{self.config.train.monitor}"] = round(progress.best, 5)
         return counts
