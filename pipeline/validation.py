@@ -7,6 +7,7 @@ import numpy as np
 from pipeline.catalogue import FieldTable
 from pipeline.config import Config
 from pipeline.dataset import user_inputs
+from pipeline.errors import ArtifactError, DivergedError
 from pipeline.evaluate import model_score
 from pipeline.evaluation_set import EvaluationSet
 from pipeline.metrics import hits
@@ -46,9 +47,12 @@ class Validation:
         return cls(model, evaluation_set, users, at, config.watch.sample) if len(evaluation_set) else None
 
     def hit(self) -> float:
-        """HIT@monitor of the model as it stands, over all candidates."""
+        """HIT@monitor of the model as it stands, over all candidates. Raises DivergedError when a score is NaN."""
         score = model_score(self.model, self.evaluation_set, self.users)
-        ranking = evaluate(self.evaluation_set, score, [self.monitor], "validating")
+        try:
+            ranking = evaluate(self.evaluation_set, score, [self.monitor], "validating")
+        except ArtifactError as error:
+            raise DivergedError(f"{error}, and `--restart`") from None
         return float(hits(ranking.ranks, self.monitor).mean())
 
     def spread(self) -> dict[str, float]:

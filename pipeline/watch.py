@@ -20,7 +20,6 @@ from pipeline.event_file import EventFile, write_projector
 from pipeline.run_folder import unless_unreachable
 from pipeline.storage import Location
 from pipeline.tables import Tables
-from towers.keras import tf
 from towers.two_tower import TwoTower
 
 FOLDER = "tensorboard"
@@ -37,16 +36,13 @@ class Watch:
         self.before = self._sums()
         self.loss_sum, self.steps = 0.0, 0
 
-    def step(self, number: int, loss: float, gradient_norm: tf.Tensor) -> None:
-        """Note a step, the `number`th of the run; every `watch.every_steps` of them become a point.
-
-        gradient_norm: a scalar, which is fetched only then.
-        """
+    def step(self, number: int, loss: float, gradient_norm: float) -> None:
+        """Note a step, the `number`th of the run; every `watch.every_steps` of them become a point."""
         self.loss_sum, self.steps = self.loss_sum + loss, self.steps + 1
         if number % self.config.watch.every_steps:
             return
         now = self._sums()
-        values = {"loss/total": self.loss_sum / self.steps, "norm/gradients": float(gradient_norm)}
+        values = {"loss/total": self.loss_sum / self.steps, "norm/gradients": gradient_norm}
         for name, (total, count) in now.items():
             total_before, count_before = self.before[name] if self.before[name][1] <= count else (0.0, 0.0)
             values[f"loss/{name}"] = (total - total_before) / max(count - count_before, 1.0)

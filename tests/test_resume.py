@@ -16,7 +16,7 @@ from train_fixtures import EAGER_DATA, at_step, config_of, eagerly, model_of, pr
 from pipeline.artifacts import Artifact, Spec, open_artifact
 from pipeline.checkpoints import Checkpoints, Progress
 from pipeline.config import Config, TrainConfig
-from pipeline.errors import ArtifactError, TrainingError, TrainingInterruptedError
+from pipeline.errors import ArtifactError, DivergedError, TrainingError, TrainingInterruptedError
 from pipeline.storage import locate, put, sizes
 from pipeline.train import train
 
@@ -194,6 +194,21 @@ def test_a_bad_loss_leaves_its_batch_and_the_last_good_checkpoint(workdir):
     good = checkpoint_of(config)
     good.verify()
     assert good.counts == {"epoch": 1, "step": step - 1}
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_before_its_weights_are_kept(workdir):
+    config = config_of(workdir, "steep", EVERY_STEP, "loss.temperature=1e-25")
+    with pytest.raises(DivergedError, match=r"gradient's norm is inf in epoch 1, step 1; its batch .*Cure: a smaller"):
+        train(config)
+    assert (config.run_dir / "bad_batch.npz").exists()
+    assert not (config.run_dir / "checkpoint").exists()
+
+
+def test_a_model_that_diverges_in_the_last_step_of_an_epoch_stops_the_run(workdir):
+    config = config_of(workdir, "late", "train.learning_rate=1e30", "tower.normalize=false", "train.batch_size=512")
+    with pytest.raises(DivergedError, match=r"a score is NaN: .*Cure: train again with a smaller learning rate, and"):
+        train(config)
+    assert not (config.run_dir / "checkpoint").exists()
 
 
 def test_a_full_disk_stops_the_run_and_leaves_the_last_good_checkpoint(workdir):
