@@ -20,6 +20,7 @@ from pipeline.event_file import EventFile, write_projector
 from pipeline.run_folder import unless_unreachable
 from pipeline.storage import Location
 from pipeline.tables import Tables
+from towers.keras import tf
 from towers.two_tower import TwoTower
 
 FOLDER = "tensorboard"
@@ -76,7 +77,9 @@ class Watch:
         self._publish()
 
     def _sums(self) -> dict[str, tuple[float, float]]:
-        return {name: (float(mean.total), float(mean.count)) for name, mean in self.model.means.items()}
+        # A variable made in mixed precision is no number of Python's, a tensor is.
+        means = {name: (mean.total, mean.count) for name, mean in self.model.means.items()}
+        return {name: (float(tf.identity(total)), float(tf.identity(count))) for name, (total, count) in means.items()}
 
     def _publish(self) -> None:
         if not isinstance(self.target, Path):

@@ -108,6 +108,14 @@ def test_the_folder_describes_the_run(config):
     assert (config.run_dir / "metrics.jsonl").read_bytes() == model_of(config).file("metrics.jsonl").read_bytes()
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_a_run_in_mixed_precision_is_recorded_as_any_other(workdir, config, precision):
+    short = config_of(workdir, precision, *SETTINGS, f"train.precision={precision}", "tower.id_dropout=0.1")
+    train(short)
+    expected = {name for name in curves(config.run_dir / "tensorboard") if name != "loss/feature_level"}
+    assert set(curves(short.run_dir / "tensorboard")) == expected
+
+
 def test_a_run_in_an_object_store_records_there(workdir, bucket):
     for name in sizes(Path(workdir)):
         if name.startswith(("tables", "prepared")):
