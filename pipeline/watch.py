@@ -47,7 +47,7 @@ class Watch:
         for name, (total, count) in now.items():
             total_before, count_before = self.before[name] if self.before[name][1] <= count else (0.0, 0.0)
             values[f"loss/{name}"] = (total - total_before) / max(count - count_before, 1.0)
-        values["learning_rate"] = float(self.model.optimizer.learning_rate)
+        values["learning_rate"] = _number(self.model.optimizer.learning_rate)
         self.events.scalars(values, number)
         self.before, self.loss_sum, self.steps = now, 0.0, 0
 
@@ -77,15 +77,18 @@ class Watch:
         self._publish()
 
     def _sums(self) -> dict[str, tuple[float, float]]:
-        # A variable made in mixed precision is no number of Python's, a tensor is.
-        means = {name: (mean.total, mean.count) for name, mean in self.model.means.items()}
-        return {name: (float(tf.identity(total)), float(tf.identity(count))) for name, (total, count) in means.items()}
+        return {name: (_number(mean.total), _number(mean.count)) for name, mean in self.model.means.items()}
 
     def _publish(self) -> None:
         if not isinstance(self.target, Path):
             with unless_unreachable(f"{self.target} is as of before"):
                 for name in storage.sizes(self.directory):
                     storage.put(self.directory / name, self.target / name)
+
+
+def _number(variable: tf.Variable) -> float:
+    """The value of a scalar; a variable of several devices, or of mixed precision, is no number of Python's."""
+    return float(tf.identity(variable))
 
 
 @contextmanager

@@ -22,7 +22,8 @@ pytestmark = [pytest.mark.distribute, pytest.mark.timeout(900)]
 WORKERS = {"worker": 2}
 SERVERS = {"ps": 2, "worker": 2, "chief": 1}
 EPOCHS = 20
-MANY = ("train.batch_size=40", f"train.max_epochs={EPOCHS}", "train.patience=99", "train.checkpoint_minutes=0.02")
+LONG = ("train.batch_size=40", f"train.max_epochs={EPOCHS}", "train.patience=99", "train.checkpoint_minutes=0.02")
+MANY = (*LONG, "watch.tensorboard=true", "watch.every_steps=5")
 """Epochs enough that something can happen in their midst."""
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from train_fixtures import EAGER_DATA, config_of, eagerly, model_of, prepare_log, records, variables
+from train_fixtures import EAGER_DATA, config_of, curves, eagerly, model_of, prepare_log, records, variables
 
 from pipeline.config import Config
 from pipeline.storage import locate, put, sizes
@@ -43,17 +43,6 @@ def config(workdir) -> Config:
     config = config_of(workdir, "watched", *SETTINGS, "tasks.feature_level={weight: 0.1, batch_size: 16, negatives: 4}")
     train(config)
     return config
-
-
-def curves(folder: Path) -> dict[str, dict[int, float]]:
-    """The points of every curve by step."""
-    found: dict[str, dict[int, float]] = {}
-    for path in sorted(folder.glob("events.out.*")):
-        for event in tf.compat.v1.train.summary_iterator(str(path)):
-            for value in event.summary.value:
-                assert value.metadata.plugin_data.plugin_name == "scalars"
-                found.setdefault(value.tag, {})[event.step] = float(tf.make_ndarray(value.tensor))
-    return found
 
 
 def test_losses_of_every_task_are_means_since_the_point_before(config):
