@@ -101,7 +101,9 @@ def unless_unreachable(what: str) -> Iterator[None]:
 @cache
 def environment() -> dict[str, Any]:
     """What code a run is made by: equal on every machine with the same packages."""
-    packages = {each.metadata["Name"]: each.version for each in distributions()}
+    # What an interrupted installation has left behind has no name.
+    named = {each.metadata["Name"]: each for each in distributions()}
+    packages = {name: each.version for name, each in named.items() if name}
     return {
         "code": code_version(),
         "python": platform.python_version(),

@@ -10,6 +10,7 @@ import yaml
 from train_fixtures import EAGER_DATA, config_of, curves, eagerly, model_of, prepare_log, records, variables
 
 from pipeline.config import Config
+from pipeline.run_folder import environment
 from pipeline.storage import locate, put, sizes
 from pipeline.train import load_model, train
 from towers.keras import tf
@@ -95,6 +96,12 @@ def test_the_folder_describes_the_run(config):
         assert environment.keys() == {"code", "python", "packages"}
         assert environment["packages"]["tensorflow"] == tf.__version__
     assert (config.run_dir / "metrics.jsonl").read_bytes() == model_of(config).file("metrics.jsonl").read_bytes()
+
+
+def test_a_package_without_a_name_is_none(tmp_path, monkeypatch):
+    (tmp_path / "left_behind-1.0.dist-info").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert environment.__wrapped__()["packages"]["tensorflow"] == tf.__version__
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
