@@ -43,7 +43,8 @@ class RunFolder:
         self.config, self.path = config, config.run_dir
 
     def begin(self) -> None:
-        """Say what is being run, and where it differs from others."""
+        """Say what is being run, and where it differs from others. What a run before it could not train on goes."""
+        storage.remove(self.path / BAD_BATCH)
         for name, text in self._described().items():
             self._write(name, text)
 

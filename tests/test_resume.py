@@ -202,6 +202,8 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_its_weights_are_kept
         train(config)
     assert (config.run_dir / "bad_batch.npz").exists()
     assert not (config.run_dir / "checkpoint").exists()
+    train(config_of(workdir, "steep"))
+    assert not (config.run_dir / "bad_batch.npz").exists()
 
 
 def test_a_model_that_diverges_in_the_last_step_of_an_epoch_stops_the_run(workdir):
