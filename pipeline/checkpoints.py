@@ -213,6 +213,8 @@ class Checkpoints:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an error, which TensorFlow follows with its own source places."""
+    """The first line of an error, which TensorFlow follows with its own source places; of a copied folder the first."""
+    if isinstance(error, shutil.Error):
+        return str(error.args[0][0][2])
     text = getattr(error, "message", None) or str(error)
     return text.splitlines()[0] if text else type(error).__name__

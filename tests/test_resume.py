@@ -19,6 +19,7 @@ from pipeline.config import Config, TrainConfig
 from pipeline.errors import ArtifactError, DivergedError, TrainingError, TrainingInterruptedError
 from pipeline.storage import locate, put, sizes
 from pipeline.train import train
+from towers.keras import tf
 
 EVERY_STEP = "train.checkpoint_minutes=0.0000001"
 HARD = (
@@ -228,6 +229,14 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_good_checkpoint(workdir):
     good = checkpoint_of(config)
     good.verify()
     assert good.counts == {"epoch": 1, "step": 2}
+
+
+def test_a_folder_that_cannot_be_copied_is_told_in_one_line(workdir, tmp_path):
+    for name in ("first", "second"):
+        (tmp_path / name).symlink_to("nowhere")
+    checkpoints = Checkpoints(config_of(workdir, "copied"), Spec("model", 1))
+    with pytest.raises(TrainingError, match=r"copied \(\[Errno 2\] No such file or directory: '[^']*'\)\. The last"):
+        checkpoints.save(tf.Module(), Progress(), tmp_path)
 
 
 def test_an_altered_checkpoint_is_refused_with_the_cure(unfinished):
