@@ -12,7 +12,7 @@ Random draws need no state: they follow from the seed and the position (towers/r
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,10 +134,9 @@ class Checkpoints:
     def restore(self, found: Artifact, model: "TwoTower", directory: Path) -> Progress:
         """Put the state into a model whose optimiser is built, and the best weights into a folder.
 
-        Raises ArtifactError when the checkpoint is not what was written.
+        Raises ArtifactError when it is not the state of such a model.
         """
         try:
-            found.verify()
             prefix = found.parts(f"{STATE}.")[0].with_name(STATE)
             status = tf.train.Checkpoint(model=model).read(str(prefix))
             status.assert_existing_objects_matched().assert_consumed()
@@ -160,12 +159,27 @@ class Checkpoints:
             self.discard()
 
     def found(self) -> Artifact:
-        """The checkpoint that is there. Raises ArtifactError when it is damaged, or there is none."""
+        """The last checkpoint, its checksums compared, or the one before it where the last is damaged, which is told.
+
+        Raises ArtifactError when none is whole.
+        """
         try:
-            return open_artifact(self.path, KIND, VERSION)
+            return self._whole(None)
         except ArtifactError as error:
             reason = str(error).partition(" Cure:")[0]
-            raise ArtifactError(f"{reason} Cure: `--restart` drops that checkpoint and begins again") from None
+        kept = []
+        for run in storage.subfolders(self.path, "run="):
+            with suppress(ArtifactError):
+                kept.append(self._whole(run.name))
+        if not kept:
+            raise ArtifactError(f"{reason} Cure: `--restart` drops that checkpoint and begins again")
+        say(f"{reason} The newest that is whole is taken")
+        return max(kept, key=lambda artifact: (artifact.counts["epoch"], artifact.counts["step"]))
+
+    def _whole(self, run: str | None) -> Artifact:
+        found = open_artifact(self.path, KIND, VERSION, run=run)
+        found.verify()
+        return found
 
     def _replaced(self) -> str | None:
         """The run that the next save makes superfluous; an object store would keep it for a day."""
@@ -199,6 +213,8 @@ class Checkpoints:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an error, which TensorFlow follows with its own source places."""
+    """The first line of an error, which TensorFlow follows with its own source places; of a copied folder the first."""
+    if isinstance(error, shutil.Error):
+        return str(error.args[0][0][2])
     text = getattr(error, "message", None) or str(error)
     return text.splitlines()[0] if text else type(error).__name__

@@ -1,5 +1,6 @@
 """What the sub-commands of `twotower` have in common: their options, and how errors are shown."""
 
+import errno
 import sys
 import traceback
 from enum import StrEnum
@@ -55,4 +56,6 @@ def report_unexpected(kind: type[BaseException], error: BaseException, trace: Tr
         traceback.print_exception(kind, error, trace)
     lines = str(error).splitlines() or [""]
     hint = "" if Debug.on else " (--debug shows the traceback)"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = f". Cure: make room on that disk, and start again{hint}"
     print(f"error: {kind.__name__}: {lines[0]}{hint}", file=sys.stderr)

@@ -132,7 +132,7 @@ class TowerConfig(Section):
     """Share of a training batch's examples whose user's fields are all missing, as those of a new user are."""
     normalize: bool = True
     """L2-normalise both outputs: scores are cosines (CFM, eq. 6). False: inner products (MicRec, eq. 7)."""
-    item_fields: list[str] | None = None
+    item_fields: list[str] | None = Field(default=None, min_length=1)
     """Item fields the towers read; None takes all of the schema but titles. `item_id` is a field."""
     user_fields: list[str] | None = None
 

@@ -106,25 +106,22 @@ def _events(figures: Figures) -> Iterator[str]:
     yield from _plot(figures, "events.png", "Events a day")
 
 
+ITEMS = (
+    ("in the catalogue", "listed"),
+    ("in the vocabulary", "known"),
+    ("with a train event", "trained"),
+    ("cold: without a train event", "cold"),
+    ("in events but not in the catalogue", "outside_catalogue"),
+    ("left out: `prepare.min_item_count`", "dropped"),
+)
+
+
 def _items(figures: Figures) -> Iterator[str]:
     items, found = figures["items"], figures["popularity"]
     if found is None:
         return
-    yield from table(
-        ["items", "number"],
-        (
-            [what, f"{items[key]:,}"]
-            for what, key in (
-                ("in the catalogue", "listed"),
-                ("in the vocabulary", "known"),
-                ("with a train event", "trained"),
-                ("cold: without a train event", "cold"),
-                ("in events but not in the catalogue", "outside_catalogue"),
-                ("left out: `prepare.min_item_count`", "dropped"),
-            )
-            if items[key] is not None
-        ),
-    )
+    told = ([what, f"{items[key]:,}"] for what, key in ITEMS if items[key] is not None)
+    yield from table(["items", "number"], told)
     if not found["trained"]:
         return
     yield ""

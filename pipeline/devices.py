@@ -34,7 +34,7 @@ class Done(NamedTuple):
     """A step that is over. stop: whether another process of the run, or this one, was asked to stop before it."""
 
     loss: float
-    gradient_norm: tf.Tensor
+    gradient_norm: float
     stop: bool = False
 
 
@@ -91,7 +91,7 @@ class StepsHere:
 
     def submit(self, batch: Batch, stop: bool) -> list[Done]:
         results = self.step(batch)
-        return [Done(float(results["loss"]), results["gradient_norm"])]
+        return [Done(float(results["loss"]), float(results["gradient_norm"]))]
 
     def finish(self) -> list[Done]:
         return []
@@ -165,7 +165,7 @@ class StepsTogether:
 
     def submit(self, batch: Batch, stop: bool) -> list[Done]:
         results = together(lambda: self.step(batch, tf.constant(int(stop))))
-        return [Done(float(results["loss"]), results["gradient_norm"], bool(results["stop"]))]
+        return [Done(float(results["loss"]), float(results["gradient_norm"]), bool(results["stop"]))]
 
     def finish(self) -> list[Done]:
         return []

@@ -114,21 +114,25 @@ class Fit:
         for done in steps:
             progress.step += 1
             if not np.isfinite(done.loss):
-                self._refuse(done.loss)
+                self._refuse(f"loss is {done.loss}")
+            if not np.isfinite(done.gradient_norm) and self.config.train.precision != "float16":
+                # In float16 such a step was skipped, to find the loss scale.
+                self._refuse(f"gradient's norm is {done.gradient_norm}")
             progress.loss_sum += done.loss
             self.told_to_stop = self.told_to_stop or done.stop
             if self.watch:
                 self.watch.step(self._number(), done.loss, done.gradient_norm)
 
-    def _refuse(self, loss: float) -> None:
-        """Stop at a loss that is not finite; the chief keeps the batch."""
+    def _refuse(self, what: str) -> None:
+        """Stop at a step that is not finite, before anything of it is kept; the chief keeps the batch."""
         epoch, step = self.progress.epoch, self.progress.step
         where = self.folder.path / BAD_BATCH
         if self.devices.chief:
             self.folder.save_batch(next(self.dataset.batches(epoch, step - 1, part=(0, 1))))
         raise DivergedError(
-            f"the loss is {loss} in epoch {epoch}, step {step}; its batch is in {where}. "
-            "Cure: a smaller `train.learning_rate`, or a larger temperature, and `--restart`"
+            f"the {what} in epoch {epoch}, step {step}; its batch is in {where}. "
+            "Cure: a smaller `train.learning_rate`, or a larger temperature, and `--restart`; or under another `name`, "
+            f"from the last checkpoint, `--warm-start {self.checkpoints.path}`"
         )
 
     def _save_when_due(self) -> None:
@@ -186,6 +190,6 @@ class Fit:
             "epochs": progress.epoch - 1,
             "best_epoch": progress.best_epoch,
         }
-        if self.validation:
+        if self.validation and progress.records:
             counts[f"validation_hit_at_{self.config.train.monitor}"] = round(progress.best, 5)
         return counts

@@ -12,6 +12,8 @@ from pipeline.progress import bar
 from towers.two_tower import TwoTower
 
 USERS_AT_ONCE = 4096
+TRIED = 10_000
+"""Random vectors behind the check of an index, at most: enough for codes, and trained on at once."""
 
 
 def hard_negative_mining(model: TwoTower, dataset: TrainDataset) -> Callable[[int], None]:
@@ -19,10 +21,13 @@ def hard_negative_mining(model: TwoTower, dataset: TrainDataset) -> Callable[[in
 
     The mined items lie in a variable of the model, so that a checkpoint holds them; mining twice at a step changes
     nothing. Without `loss.negatives.hard.count` the function does nothing.
+
+    Raises ConfigError at once for an index that FAISS would refuse when it is time to mine.
     """
     config = model.config.loss.negatives.hard
     if not config.count:
         return lambda step: None
+    _check_index(config, len(np.unique(dataset.events.items)), model.config.tower.hidden[-1])
     mined = model.negatives.keep_mined(len(dataset.events.users))
     every = config.every_steps or len(dataset)
 
@@ -65,20 +70,35 @@ def _groups(bounds: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
         yield users, int(clicked[users[-1]])
 
 
+def _check_index(config: HardNegativesConfig, items: int, dim: int) -> None:
+    """Build an index of as many random vectors, or of some of them if they are many."""
+    count = min(items, TRIED)
+    try:
+        inverted = faiss.try_extract_index_ivf(faiss.index_factory(dim, config.index, faiss.METRIC_INNER_PRODUCT))
+    except RuntimeError as error:
+        raise _refusal(config, items, error) from None
+    if inverted is None or inverted.nlist <= count or inverted.nlist > items:
+        _index(np.random.default_rng(0).standard_normal((count, dim), np.float32), config)
+
+
 def _index(vectors: np.ndarray, config: HardNegativesConfig) -> faiss.Index:
     try:
         index = faiss.index_factory(vectors.shape[1], config.index, faiss.METRIC_INNER_PRODUCT)
         index.train(vectors)
         index.add(vectors)
     except RuntimeError as error:
-        reason = str(error).rsplit(": ", 1)[-1]
-        raise ConfigError(
-            f"`loss.negatives.hard.index`: FAISS cannot build {config.index!r} over {len(vectors)} items: {reason}. "
-            "Cure: `Flat`, or fewer cells"
-        ) from None
+        raise _refusal(config, len(vectors), error) from None
     if (inverted := faiss.try_extract_index_ivf(index)) is not None:
         inverted.nprobe = min(config.probes, inverted.nlist)
     return index
+
+
+def _refusal(config: HardNegativesConfig, items: int, error: RuntimeError) -> ConfigError:
+    reason = str(error).rsplit(": ", 1)[-1]
+    return ConfigError(
+        f"`loss.negatives.hard.index`: FAISS cannot build {config.index!r} over {items} items: {reason}. Cure: `Flat`, "
+        "or fewer cells"
+    )
 
 
 def _user_vectors(model: TwoTower, dataset: TrainDataset, users: np.ndarray) -> np.ndarray:

@@ -106,7 +106,7 @@ class RemoteSteps:
         done = []
         while len(self.waiting) > leave:
             results = self._fetch(self.waiting.popleft())
-            done.append(Done(float(results["loss"]), results["gradient_norm"]))
+            done.append(Done(float(results["loss"]), float(results["gradient_norm"])))
         return done
 
     def _fetch(self, step: Any) -> dict[str, Any]:

@@ -43,7 +43,8 @@ class RunFolder:
         self.config, self.path = config, config.run_dir
 
     def begin(self) -> None:
-        """Say what is being run, and where it differs from others."""
+        """Say what is being run, and where it differs from others. What a run before it could not train on goes."""
+        storage.remove(self.path / BAD_BATCH)
         for name, text in self._described().items():
             self._write(name, text)
 
@@ -101,7 +102,9 @@ def unless_unreachable(what: str) -> Iterator[None]:
 @cache
 def environment() -> dict[str, Any]:
     """What code a run is made by: equal on every machine with the same packages."""
-    packages = {each.metadata["Name"]: each.version for each in distributions()}
+    # What an interrupted installation has left behind has no name.
+    named = {each.metadata["Name"]: each for each in distributions()}
+    packages = {name: each.version for name, each in named.items() if name}
     return {
         "code": code_version(),
         "python": platform.python_version(),

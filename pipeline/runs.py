@@ -10,7 +10,7 @@ from pipeline import storage
 from pipeline.artifacts import Artifact, open_artifact
 from pipeline.config import Config
 from pipeline.differences import ABSENT, differing
-from pipeline.errors import RequestError, nearest
+from pipeline.errors import ArtifactError, RequestError, nearest
 from pipeline.manifest import MANIFEST
 from pipeline.markdown import table, text
 from pipeline.run_folder import CONFIG, ENVIRONMENT, METRICS, TRIAL
@@ -31,6 +31,14 @@ class Run:
     @classmethod
     def read(cls, path: Location) -> "Run":
         """Read the finished model's own files, or else those of the run's folder. Raises ArtifactError."""
+        try:
+            return cls._read(path)
+        except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:  # not what we wrote there
+            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            raise ArtifactError(f"{path} is damaged ({reason}). Cure: delete that folder, and train again") from None
+
+    @classmethod
+    def _read(cls, path: Location) -> "Run":
         finished = _opened(path, "model")
         unfinished = _opened(path, "checkpoint")
         state = ["finished"] if finished else []
@@ -55,11 +63,11 @@ class Run:
 
 
 def listing(config: Config) -> str:
-    """A table of all runs of a workdir, in Markdown. Raises ArtifactError, StorageError."""
+    """A table of all runs of a workdir, in Markdown. Raises StorageError."""
     folders = storage.subfolders(config.root / "runs", "")
     if not folders:
         return f"no run at {config.root / 'runs'} yet"
-    rows = [_row(Run.read(folder)) for folder in folders]
+    rows = [_listed(folder) for folder in folders]
     header = ("run", "state", "epochs", "best", "loss", "validation", "examples/s", "code")
     return "\n".join(table(header, rows, texts=(0, 1, 5, 7)))
 
@@ -92,6 +100,14 @@ def _side_by_side(
 ) -> list[str]:
     columns = tuple(range(len(names) + 1)) if texts is None else texts
     return table([corner, *names], [[name, *map(_cell, values)] for name, values in rows.items()], columns)
+
+
+def _listed(folder: Location) -> list[str]:
+    """The row of a run; of a damaged one the row says what is wrong, and the others are listed all the same."""
+    try:
+        return _row(Run.read(folder))
+    except ArtifactError as error:
+        return [folder.name, text(str(error).partition(" Cure:")[0], limit=200), *[ABSENT] * 6]
 
 
 def _row(run: Run) -> list[str]:

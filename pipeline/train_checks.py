@@ -14,7 +14,7 @@ from pipeline.tables import Tables
 from ssl_tasks.registry import TASKS
 
 COPIES = 3
-"""Of the embedded histories of a batch a step holds at least: themselves, the tower's first layer, a gradient."""
+"""Of what a batch embeds or scores a step holds at least: itself, what is made of it, a gradient."""
 
 
 def check_settings(config: Config) -> None:
@@ -27,13 +27,8 @@ def check_settings(config: Config) -> None:
             "`train.batch_size` is 1, but the negatives of `loss.negatives.in_batch` are the other examples of the "
             "batch. Cure: a larger batch, or `loss.negatives.uniform`"
         )
-    needed = COPIES * 4 * size * tower.history_length * tower.embedding_dim
-    if needed > (memory := _memory()):
-        raise ConfigError(
-            f"`train.batch_size` {size:,} makes a step of {needed / 2**30:,.0f} GiB of embedded histories; this "
-            f"machine has {memory / 2**30:,.0f}. Cure: a smaller batch"
-        )
-    if tower.history_dim is not None and tower.history_dim % tower.heads:
+    _check_memory(config)
+    if tower.kind == "ican" and tower.history_dim is not None and tower.history_dim % tower.heads:
         raise ConfigError(
             f"`tower.history_dim` {tower.history_dim} cannot be cut into `tower.heads` {tower.heads} equal parts. "
             "Cure: a multiple of it"
@@ -43,12 +38,45 @@ def check_settings(config: Config) -> None:
             raise ConfigError(f"`tasks.{name}.batch_size` is 1: an item needs others to differ from. Cure: 2 or more")
 
 
+def _check_memory(config: Config) -> None:
+    """Refuse what a step could not hold. Raises ConfigError."""
+    negatives, tower, size, memory = config.loss.negatives, config.tower, config.train.batch_size, _memory()
+    own, dim = negatives.explicit + negatives.hard.count, tower.embedding_dim
+    held = [
+        ("train.batch_size", size, 4 * size * tower.history_length * dim, "embedded histories"),
+        ("loss.negatives.uniform", negatives.uniform, 4 * negatives.uniform * dim, "embedded items"),
+        ("loss.negatives.queue", negatives.queue, 4 * negatives.queue * tower.hidden[-1], "vectors"),
+        ("loss.negatives.explicit` and `.hard.count", own, size * own**2, "comparisons of a user's negatives"),
+    ]
+    for name in switched_on(config):
+        items = getattr(config.tasks, name).batch_size
+        others = items if name == "feature_masking" else dim  # its anchors are compared with all items
+        held.append((f"tasks.{name}.batch_size", items, 4 * items * others, "scores or embedded items"))
+    for setting, value, size, what in held:
+        if (needed := COPIES * size) > memory:
+            raise ConfigError(
+                f"`{setting}` {value:,} makes a step of {needed / 2**30:,.0f} GiB of {what}; this machine has "
+                f"{memory / 2**30:,.0f}. Cure: a smaller number"
+            )
+
+
 def check_fields(config: Config) -> None:
     """Refuse settings that the fields of the tables make impossible. Raises ConfigError, ArtifactError."""
-    known = ["item_id", *(f.name for f in Tables.read(config.tables_dir).schema.item_fields if f.kind != "title")]
-    fields = [name for name in known if config.tower.item_fields is None or name in config.tower.item_fields]
+    schema = Tables.read(config.tables_dir).schema
+    kinds = {"item_id": "categorical", **{field.name: field.kind for field in schema.item_fields}}
+    chosen = config.tower.item_fields
+    fields = [name for name, kind in kinds.items() if kind != "title" and (chosen is None or name in chosen)]
+    single = [name for name in fields if kinds[name] != "multi" and name != "item_id"]
+    if (like := config.train.warm_start_field) is not None and like not in single:
+        raise ConfigError(f"`train.warm_start_field` is {like!r}. Cure: one of the single-valued item fields {single}")
+    user_fields = schema.user_fields if config.tower.user_fields is None else config.tower.user_fields
+    if config.tower.user_dropout and not user_fields:
+        raise ConfigError(
+            "`tower.user_dropout` hides the fields of users, but the towers read none. Cure: more `tower.user_fields`, "
+            "or a user_dropout of 0"
+        )
     width = len(fields) * config.tower.embedding_dim
-    if config.tower.history_dim is None and width % config.tower.heads:
+    if config.tower.kind == "ican" and config.tower.history_dim is None and width % config.tower.heads:
         raise ConfigError(
             f"{len(fields)} item fields of `tower.embedding_dim` {config.tower.embedding_dim} cannot be cut into "
             f"`tower.heads` {config.tower.heads} equal parts. Cure: another number of heads, or set `tower.history_dim`"

@@ -44,7 +44,7 @@ def tune(config: Config) -> Path:
     process searches or when no trial gave a metric, and what stops training, such as TrainingInterruptedError.
     """
     space = Space.of(config)
-    _check(config)
+    _check(space.heaviest())
     folder = config.root / "studies" / config.name
     if not isinstance(folder, Path):
         raise ConfigError(f"a study needs a local folder for its database, not {folder}. Cure: a local `workdir`")

@@ -16,10 +16,15 @@ from pipeline.errors import ConfigError, nearest
 
 SECTIONS = ("tower", "loss", "tasks", "train")
 """What a trial may change: all that training reads, and nothing that `prepare` would have to run anew for."""
+HOW = "it says how a run goes on, not what it learns"
 FIXED = {
     "train.monitor": "trials of different ones could not be compared",
-    "train.unfinished": "it says how a run goes on, not what it learns",
-    "train.checkpoint_minutes": "it says how a run goes on, not what it learns",
+    "train.deterministic": "once on it is on for all trials",
+    "train.unfinished": HOW,
+    "train.checkpoint_minutes": HOW,
+    "train.distribute": HOW,
+    "train.devices": HOW,
+    "train.shard_bytes": HOW,
 }
 
 
@@ -50,6 +55,14 @@ class Space:
                 choices[key] = _choices(config, key, search.choices)
                 distributions[key] = CategoricalDistribution(list(choices[key]))
         return cls(config, distributions, choices)
+
+    def heaviest(self) -> Config:
+        """The configuration with the largest weight of each task that a trial may draw: some trial needs its inputs."""
+        data = self.base.model_dump(mode="json")
+        for key, search in self.base.tune.space.items():
+            if key.startswith("tasks.") and key.endswith(".weight"):
+                _put(data, key, search.high if search.choices is None else max(self.choices[key].values()))
+        return Config.model_validate(data)
 
     def config_of(self, params: Mapping[str, Any], name: str) -> Config:
         """The configuration of one trial, a run of that name. Raises ConfigError for an impossible combination."""
@@ -91,6 +104,8 @@ def _range(config: Config, key: str, search: SearchConfig) -> BaseDistribution:
     low, high = (_valid(config, key, bound, getattr(search, bound)) for bound in ("low", "high"))
     if not all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in (low, high)):
         raise ConfigError(f"`tune.space.{key}`: the setting is no number. Cure: `choices` instead of `low` and `high`")
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ConfigError(f"`tune.space.{key}`: low {low:g} and high {high:g} must both be finite. Cure: numbers")
     if low >= high:
         raise ConfigError(f"`tune.space.{key}`: nothing lies between low {low:g} and high {high:g}. Cure: low < high")
     if search.log and low <= 0:

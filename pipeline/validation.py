@@ -7,9 +7,11 @@ import numpy as np
 from pipeline.catalogue import FieldTable
 from pipeline.config import Config
 from pipeline.dataset import user_inputs
+from pipeline.errors import ArtifactError, DivergedError
 from pipeline.evaluate import model_score
 from pipeline.evaluation_set import EvaluationSet
 from pipeline.metrics import hits
+from pipeline.progress import say
 from pipeline.ranking import evaluate
 from pipeline.representation import alignment, uniformity
 from pipeline.sequences import UserSequences
@@ -36,17 +38,21 @@ class Validation:
         """None where the split leaves no validation part."""
         if config.split.kind == "none" or config.split.refit:
             return None
-        evaluation_set = EvaluationSet.build(sequences, rows, config.split, "validation")
-        return (
-            cls(model, evaluation_set, users, config.train.monitor, config.watch.sample)
-            if len(evaluation_set)
-            else None
-        )
+        evaluation_set, at = EvaluationSet.build(sequences, rows, config.split, "validation"), config.train.monitor
+        if at >= (ranked := len(evaluation_set.candidates)):
+            say(
+                f"`train.monitor` is {at}, but only {ranked} items are ranked: no epoch can be better than the first "
+                "by that. Cure: a smaller `train.monitor`"
+            )
+        return cls(model, evaluation_set, users, at, config.watch.sample) if len(evaluation_set) else None
 
     def hit(self) -> float:
-        """HIT@monitor of the model as it stands, over all candidates."""
+        """HIT@monitor of the model as it stands, over all candidates. Raises DivergedError when a score is NaN."""
         score = model_score(self.model, self.evaluation_set, self.users)
-        ranking = evaluate(self.evaluation_set, score, [self.monitor], "validating")
+        try:
+            ranking = evaluate(self.evaluation_set, score, [self.monitor], "validating")
+        except ArtifactError as error:
+            raise DivergedError(f"{error}, and `--restart`") from None
         return float(hits(ranking.ranks, self.monitor).mean())
 
     def spread(self) -> dict[str, float]:

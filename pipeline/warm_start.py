@@ -16,7 +16,7 @@ from pipeline import storage
 from pipeline.artifacts import Artifact, open_artifact
 from pipeline.catalogue import Vocabularies, field_file
 from pipeline.checkpoints import BEST, STATE
-from pipeline.config import Config
+from pipeline.config import Config, TowerConfig
 from pipeline.errors import ArtifactError, ConfigError
 from pipeline.manifest import MANIFEST
 from pipeline.progress import say
@@ -46,6 +46,12 @@ def find_source(config: Config) -> Artifact | None:
         say("train.warm_start: this run has no model yet and begins with random weights")
         return None
     runs = [folder.name for folder in storage.subfolders(config.root / "runs", "")]
+    if named in runs:
+        checkpoint = config.root / "runs" / named / "checkpoint"
+        raise ArtifactError(
+            f"`train.warm_start`: the run {named!r} has no model. Cure: train it to its end, or name {checkpoint}, "
+            "where it has one"
+        )
     raise ArtifactError(
         f"`train.warm_start` {named!r} is no run of {config.root} ({runs}), and no folder with a model, a checkpoint "
         "or a bundle. Cure: name one of them"
@@ -108,6 +114,7 @@ def warm_start(model: TwoTower, config: Config, source: Artifact) -> None:
         raise ArtifactError(
             f"{source.path} does not say what its rows stand for: older code wrote it. Cure: train anew"
         )
+    _check_layers(config, source)
     source.verify()
     prefix = BEST if source.manifest["spec"]["kind"] == "model" else STATE
     reader = tf.train.load_checkpoint(str(source.parts(f"{prefix}.")[0].with_name(prefix)))
@@ -133,6 +140,17 @@ def warm_start(model: TwoTower, config: Config, source: Artifact) -> None:
     if model.cold_start:
         recorded = reader.get_tensor(KNOWN) if KNOWN in shapes else None
         model.item_table.replace(model.cold_start.also_known(_known_before(config, source, recorded)))
+
+
+def _check_layers(config: Config, source: Artifact) -> None:
+    """Refuse layers that would fit, or be missing, and mean something else. Raises ConfigError."""
+    then, now = TowerConfig(**source.config["tower"]), config.tower
+    read = ("kind", "heads", "blocks") if now.kind == "ican" else ("kind",)
+    other = [f"`tower.{name}` {getattr(then, name)}" for name in read if getattr(then, name) != getattr(now, name)]
+    if other:
+        raise ConfigError(
+            f"{source.path} was trained with {', '.join(other)}. Cure: the same here, or no `train.warm_start`"
+        )
 
 
 def _known_before(config: Config, source: Artifact, recorded: np.ndarray | None) -> np.ndarray:
@@ -175,13 +193,8 @@ def _rows(model: TwoTower, config: Config, source: Artifact) -> dict[object, Row
 
 def _groups(model: TwoTower, config: Config) -> np.ndarray:
     """The value of `train.warm_start_field` of every item: int32 [R]."""
-    name, columns = config.train.warm_start_field, model.item_table.columns
-    if name is None:
-        return np.zeros(model.item_table.rows, np.int32)
-    if name not in columns or columns[name].shape.rank != 1:
-        single = [field for field, column in columns.items() if column.shape.rank == 1 and field != "item_id"]
-        raise ConfigError(f"`train.warm_start_field` is {name!r}. Cure: one of the single-valued item fields {single}")
-    return columns[name].numpy()
+    name = config.train.warm_start_field
+    return np.zeros(model.item_table.rows, np.int32) if name is None else model.item_table.columns[name].numpy()
 
 
 def _tell(source: Artifact, matched: np.ndarray, size_before: int) -> None:

@@ -37,29 +37,28 @@ class Watch:
         self.before = self._sums()
         self.loss_sum, self.steps = 0.0, 0
 
-    def step(self, number: int, loss: float, gradient_norm: tf.Tensor) -> None:
-        """Note a step, the `number`th of the run; every `watch.every_steps` of them become a point.
-
-        gradient_norm: a scalar, which is fetched only then.
-        """
+    def step(self, number: int, loss: float, gradient_norm: float) -> None:
+        """Note a step, the `number`th of the run; every `watch.every_steps` of them become a point."""
         self.loss_sum, self.steps = self.loss_sum + loss, self.steps + 1
         if number % self.config.watch.every_steps:
             return
         now = self._sums()
-        values = {"loss/total": self.loss_sum / self.steps, "norm/gradients": float(gradient_norm)}
+        values = {"loss/total": self.loss_sum / self.steps, "norm/gradients": gradient_norm}
         for name, (total, count) in now.items():
             total_before, count_before = self.before[name] if self.before[name][1] <= count else (0.0, 0.0)
             values[f"loss/{name}"] = (total - total_before) / max(count - count_before, 1.0)
-        values["learning_rate"] = float(self.model.optimizer.learning_rate)
+        values["learning_rate"] = _number(self.model.optimizer.learning_rate)
         self.events.scalars(values, number)
         self.before, self.loss_sum, self.steps = now, 0.0, 0
 
     def epoch(self, number: int, examples_per_second: float, validation: Mapping[str, float]) -> None:
         """The points of a complete epoch, at its last step."""
         values = {f"validation/{name}": value for name, value in validation.items()}
-        for name, table in self.model.item_embeddings.tables.items():
-            rows = table[:: max(1, table.shape[0] // NORM_ROWS)].numpy()
-            values[f"norm/{name}"] = float(np.linalg.norm(rows, axis=1).mean())
+        for side, embeddings in (("", self.model.item_embeddings), ("user.", self.model.user_tower.user_embeddings)):
+            for field in embeddings.fields:
+                table = embeddings.tables[field.name]
+                rows = table[:: max(1, table.shape[0] // NORM_ROWS)].numpy()
+                values[f"norm/{side}{field.name}"] = float(np.linalg.norm(rows, axis=1).mean())
         self.events.scalars({**values, "speed/examples_per_second": examples_per_second}, number)
         self._publish()
 
@@ -78,13 +77,18 @@ class Watch:
         self._publish()
 
     def _sums(self) -> dict[str, tuple[float, float]]:
-        return {name: (float(mean.total), float(mean.count)) for name, mean in self.model.means.items()}
+        return {name: (_number(mean.total), _number(mean.count)) for name, mean in self.model.means.items()}
 
     def _publish(self) -> None:
         if not isinstance(self.target, Path):
             with unless_unreachable(f"{self.target} is as of before"):
                 for name in storage.sizes(self.directory):
                     storage.put(self.directory / name, self.target / name)
+
+
+def _number(variable: tf.Variable) -> float:
+    """The value of a scalar; a variable of several devices, or of mixed precision, is no number of Python's."""
+    return float(tf.identity(variable))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 
 from pipeline.artifacts import open_artifact
 from pipeline.config import SemanticLevelConfig, TaskConfig
-from pipeline.errors import ArtifactError, ConfigError, nearest
+from pipeline.errors import ConfigError, nearest
 from pipeline.storage import Location
 from ssl_tasks.item_pairs import ItemPairs
 from ssl_tasks.shared_values import SharedValues
@@ -65,10 +65,10 @@ class NearestItems:
 
 
 def read_neighbours(path: Location, top_k: int) -> np.ndarray:
-    """The `top_k` nearest items of each from the artefact: int32 [R, top_k]. Raises ArtifactError."""
+    """The `top_k` nearest items of each from the artefact: int32 [R, top_k]. Raises ArtifactError, ConfigError."""
     artifact = open_artifact(path, "title_neighbours", 2)
     if (kept := artifact.config["neighbours"]) < top_k:
-        raise ArtifactError(
+        raise ConfigError(
             f"`tasks.semantic_level.top_k` is {top_k}, but title_neighbours holds {kept} per item. Cure: raise "
             "`prepare.titles.neighbours` and run `twotower prepare`"
         )

@@ -198,6 +198,13 @@ def test_a_bug_is_one_line_too_and_exits_with_1():
     assert process.stderr == "error: ZeroDivisionError: division by zero (--debug shows the traceback)\n"
 
 
+def test_a_full_disk_is_one_line_with_its_cure():
+    process = run_broken("lambda config: open('/dev/full', 'wb', buffering=0).write(b'1')")
+    assert process.returncode == 1
+    assert "No space left on device. Cure: make room on that disk" in process.stderr
+    assert process.stderr.count("\n") == 1
+
+
 def test_debug_shows_the_traceback_of_a_bug():
     process = run_broken("lambda config: 1 / 0", "--debug")
     assert process.returncode == 1

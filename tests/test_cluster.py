@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cluster_fixture import started
-from train_fixtures import config_of, model_of, prepare_log, records, variables
+from train_fixtures import config_of, curves, model_of, prepare_log, records, variables
 
 from pipeline.artifacts import open_artifact
 from pipeline.catalogue import Vocabularies
@@ -22,7 +22,9 @@ pytestmark = [pytest.mark.distribute, pytest.mark.timeout(900)]
 WORKERS = {"worker": 2}
 SERVERS = {"ps": 2, "worker": 2, "chief": 1}
 EPOCHS = 20
-MANY = ("train.batch_size=40", f"train.max_epochs={EPOCHS}", "train.patience=99", "train.checkpoint_minutes=0.02")
+WATCHED = ("watch.tensorboard=true", "watch.every_steps=5")
+LONG = ("train.batch_size=40", f"train.max_epochs={EPOCHS}", "train.patience=99", "train.checkpoint_minutes=0.02")
+MANY = (*LONG, *WATCHED)
 """Epochs enough that something can happen in their midst."""
 
 
@@ -77,6 +79,7 @@ def test_two_workers_train_the_model_of_one_device_and_only_the_chief_writes(wor
         "environment.json",
         "metrics.jsonl",
         "model",
+        "tensorboard",
     ]
 
 
@@ -118,7 +121,7 @@ SHARDED = ("train.distribute=parameter_server", "train.shard_bytes=128", "train.
 
 def test_tables_on_two_servers_train_a_model_that_one_process_reads(workdir, tmp_path):
     tasks = ("loss.negatives.uniform=10", "tasks.feature_level={weight: 0.1, batch_size: 16, negatives: 4}")
-    config = config_of(workdir, "servers", *SHARDED, *tasks, "train.batch_size=32", "train.max_epochs=8")
+    config = config_of(workdir, "servers", *SHARDED, *tasks, *WATCHED, "train.batch_size=32", "train.max_epochs=8")
     logs = trained(config, tmp_path, SERVERS)
     assert "shards of the item tables on 2 servers: item_id 2" in logs["chief 0"]
     for task in ("worker 0", "worker 1", "ps 0", "ps 1"):
@@ -129,6 +132,7 @@ def test_tables_on_two_servers_train_a_model_that_one_process_reads(workdir, tmp
     inputs = read_inputs(config)
     validation = Validation.of(load_model(config), config, inputs.sequences, inputs.users, inputs.rows)
     assert {"HIT@3": validation.hit(), **validation.spread()} == pytest.approx(best, rel=1e-5)
+    assert {"learning_rate", "loss/feature_level", "norm/item_id"} <= set(curves(config.run_dir / "tensorboard"))
     assert export(config).counts["items"] == Vocabularies.read(config.prepared_dir("vocabularies")).items.size - 1
 
 

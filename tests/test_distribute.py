@@ -50,6 +50,11 @@ def test_a_run_resumed_on_more_or_fewer_devices_is_that_of_one_device(found, dev
     assert resumed["difference"] < 1e-4
 
 
+def test_a_run_on_two_devices_in_mixed_precision_is_watched_as_any_other(found):
+    assert {"learning_rate", "loss/retrieval", "loss/total", "norm/gradients", "norm/item_id"} <= set(found["watched"])
+    assert "norm/user.gender" in found["watched"]
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_the_gradient_of_a_gathered_row_goes_back_to_where_it_came_from(found, precision):
     """Rows 2 and 3, 3: the loss of replica r is (r + 1) times the sum of squares of all of them."""

@@ -47,6 +47,8 @@ def test_decisions_named_in_the_code_exist():
 
 def test_every_command_is_documented():
     text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    (listed,) = re.finditer(r"`twotower ([\w |]+)`", (ROOT / "README.md").read_text(encoding="utf-8"))
     for command in cli.app.registered_commands:
         name = command.name or getattr(command.callback, "__name__", "")
         assert f"| `{name}" in text, name
+        assert name in listed[1].split(" | "), name

@@ -55,3 +55,11 @@ def test_an_index_that_faiss_cannot_build_is_refused():
     model, dataset = small_model(config), TrainDataset(config, sequences(3), users(), ROWS)
     with pytest.raises(ConfigError, match=r"`loss.negatives.hard.index`: FAISS cannot build 'IVF9999,Flat'"):
         mine(model, dataset, config.loss.negatives.hard)
+
+
+@pytest.mark.parametrize("index", ["nonsense", "IVF9999,Flat", "IVF2,PQ4", "PQ7"])
+def test_such_an_index_is_refused_before_the_first_step(index):
+    config = small_config(f"loss.negatives.hard={{count: 4, index: '{index}'}}")
+    model, dataset = small_model(config), TrainDataset(config, sequences(3), users(), ROWS)
+    with pytest.raises(ConfigError, match=r"`loss\.negatives\.hard\.index`: FAISS cannot build .*Cure: `Flat`"):
+        hard_negative_mining(model, dataset)

@@ -16,9 +16,10 @@ from train_fixtures import EAGER_DATA, at_step, config_of, eagerly, model_of, pr
 from pipeline.artifacts import Artifact, Spec, open_artifact
 from pipeline.checkpoints import Checkpoints, Progress
 from pipeline.config import Config, TrainConfig
-from pipeline.errors import ArtifactError, TrainingError, TrainingInterruptedError
+from pipeline.errors import ArtifactError, DivergedError, TrainingError, TrainingInterruptedError
 from pipeline.storage import locate, put, sizes
 from pipeline.train import train
+from towers.keras import tf
 
 EVERY_STEP = "train.checkpoint_minutes=0.0000001"
 HARD = (
@@ -196,6 +197,23 @@ def test_a_bad_loss_leaves_its_batch_and_the_last_good_checkpoint(workdir):
     assert good.counts == {"epoch": 1, "step": step - 1}
 
 
+def test_a_gradient_that_is_not_finite_stops_the_run_before_its_weights_are_kept(workdir):
+    config = config_of(workdir, "steep", EVERY_STEP, "loss.temperature=1e-25")
+    with pytest.raises(DivergedError, match=r"gradient's norm is inf in epoch 1, step 1; its batch .*Cure: a smaller"):
+        train(config)
+    assert (config.run_dir / "bad_batch.npz").exists()
+    assert not (config.run_dir / "checkpoint").exists()
+    train(config_of(workdir, "steep"))
+    assert not (config.run_dir / "bad_batch.npz").exists()
+
+
+def test_a_model_that_diverges_in_the_last_step_of_an_epoch_stops_the_run(workdir):
+    config = config_of(workdir, "late", "train.learning_rate=1e30", "tower.normalize=false", "train.batch_size=512")
+    with pytest.raises(DivergedError, match=r"a score is NaN: .*Cure: train again with a smaller learning rate, and"):
+        train(config)
+    assert not (config.run_dir / "checkpoint").exists()
+
+
 def test_a_full_disk_stops_the_run_and_leaves_the_last_good_checkpoint(workdir):
     config = config_of(workdir, "full", EVERY_STEP)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -213,12 +231,37 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_good_checkpoint(workdir):
     assert good.counts == {"epoch": 1, "step": 2}
 
 
+def test_a_folder_that_cannot_be_copied_is_told_in_one_line(workdir, tmp_path):
+    for name in ("first", "second"):
+        (tmp_path / name).symlink_to("nowhere")
+    checkpoints = Checkpoints(config_of(workdir, "copied"), Spec("model", 1))
+    with pytest.raises(TrainingError, match=r"copied \(\[Errno 2\] No such file or directory: '[^']*'\)\. The last"):
+        checkpoints.save(tf.Module(), Progress(), tmp_path)
+
+
 def test_an_altered_checkpoint_is_refused_with_the_cure(unfinished):
     config = unfinished("train.unfinished=resume")
     (state,) = config.run_dir.glob("checkpoint/run=*/state.data*")
     state.write_bytes(bytes(state.stat().st_size))
-    with pytest.raises(ArtifactError, match=r"state\.data.* was altered.*Cure: `--restart` begins again"):
+    with pytest.raises(ArtifactError, match=r"state\.data.* was altered.*Cure: `--restart` drops"):
         train(config)
     state.unlink()
     with pytest.raises(ArtifactError, match=r"missing or truncated\. Cure: `--restart` drops"):
         train(config)
+
+
+@pytest.mark.parametrize("file", ["run=*/state.data*", "MANIFEST.json"])
+def test_a_damaged_checkpoint_leaves_the_one_before_it(workdir, capsys, file):
+    whole = config_of(workdir, f"sound-{file[:3]}", "train.deterministic=true")
+    train(whole)
+    config = stopped(config_of(workdir, f"damaged-{file[:3]}", EVERY_STEP, "train.deterministic=true"), 3)
+    newest = checkpoint_of(config).dir
+    for path in config.run_dir.glob(f"checkpoint/{file}"):
+        if path.parent in (newest, newest.parent):
+            path.write_bytes(bytes(path.stat().st_size))
+    resumed = config_of(workdir, config.name, "train.deterministic=true", "train.unfinished=resume")
+    train(resumed)
+    told = capsys.readouterr().err
+    assert "The newest that is whole is taken" in told
+    assert f"resuming from epoch 1, step {2 if file.startswith('run=') else 3}" in told
+    assert records(resumed) == records(whole)

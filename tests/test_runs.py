@@ -1,5 +1,6 @@
 """`twotower runs`: what it lists, and what it shows side by side."""
 
+import shutil
 import signal
 from collections.abc import Iterator
 
@@ -67,6 +68,29 @@ def test_runs_side_by_side_show_what_differs_and_nothing_else(workdir, capsys):
     assert cells["epochs"] == ["2", "2"]
     assert cells["loss of feature_level"][0] == "-"
     assert float(cells["loss of feature_level"][1]) > 0
+
+
+@pytest.mark.parametrize(
+    ("source", "file", "told"),
+    [
+        ("base", "model/run=*/metrics.jsonl", "missing or truncated"),
+        ("stopped", "metrics.jsonl", "is damaged (JSONDecodeError"),
+        ("stopped", "config.yaml", "is damaged (ParserError"),
+        ("stopped", "checkpoint/MANIFEST.json", "is damaged"),
+    ],
+)
+def test_a_damaged_run_is_told_and_the_others_are_listed(workdir, tmp_path, capsys, source, file, told):
+    folder = shutil.copytree(f"{workdir}/runs", tmp_path / "runs")
+    (spoilt,) = shutil.copytree(folder / source, folder / "spoilt").glob(file)
+    spoilt.write_text("{'a': ")
+    _, _, *rows = printed(capsys, "--set", f"workdir={tmp_path}")
+    states = {row[0]: row[1].replace("\\", "") for row in rows}
+    assert states["base"] == "finished"
+    assert told in states["spoilt"]
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["runs", "base", "spoilt", "--set", f"workdir={tmp_path}"])
+    assert caught.value.code == 4
+    assert "Cure:" in capsys.readouterr().err
 
 
 def test_an_unknown_run_is_refused_with_the_nearest_name(workdir, capsys):

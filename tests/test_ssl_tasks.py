@@ -193,7 +193,7 @@ def test_a_semantic_positive_is_one_of_the_neighbours_uniformly():
 def test_semantic_neighbours_are_read_in_row_order_and_cut_to_the_nearest(corpus):
     task = one_task(corpus, "semantic_level", "tasks.semantic_level.top_k=2")
     assert task.relation.neighbours.numpy()[[0, 1, 25]].tolist() == [[0, 0], [2, 3], [26, 27]]
-    with pytest.raises(ArtifactError, match=r"top_k` is 5, but title_neighbours holds 4.*Cure: raise `prepare.titles"):
+    with pytest.raises(ConfigError, match=r"top_k` is 5, but title_neighbours holds 4.*Cure: raise `prepare.titles"):
         one_task(corpus, "semantic_level", "tasks.semantic_level.top_k=5")
 
 

@@ -22,9 +22,10 @@ def workdir(tmp_path_factory) -> str:
     return folder
 
 
-def test_the_best_epoch_is_kept_and_told(workdir):
+def test_the_best_epoch_is_kept_and_told(workdir, capsys):
     config = config_of(workdir, "best")
     artifact = train(config)
+    assert "`train.monitor` is 50, but only" in capsys.readouterr().err
     hits = [record["validation"]["HIT@50"] for record in records(config)]
     assert artifact.counts["best_epoch"] == 1 + int(np.argmax(hits))
     assert artifact.counts["validation_hit_at_50"] == round(max(hits), 5)

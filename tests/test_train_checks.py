@@ -46,8 +46,21 @@ def no_step(monkeypatch) -> None:
         (["train.batch_size=1"], r"`train\.batch_size` is 1, but the negatives .*Cure: a larger batch"),
         (
             ["train.batch_size=1000000000"],
-            r"`train\.batch_size` 1,000,000,000 makes a step of .* GiB.*Cure: a smaller batch",
+            r"`train\.batch_size` 1,000,000,000 makes a step of .* GiB of embedded histories.*Cure: a smaller number",
         ),
+        (
+            ["loss.negatives.uniform=100000000000"],
+            r"negatives\.uniform` 100,000,000,000 makes a step of .* embedded items",
+        ),
+        (["loss.negatives.queue=100000000000"], r"negatives\.queue` 100,000,000,000 makes a step of .* vectors"),
+        (["loss.negatives.hard.count=3000000"], r"`\.hard\.count` 3,000,000 makes a step of .* a user's negatives"),
+        (
+            ["tasks.feature_masking={weight: 1, batch_size: 3000000}"],
+            r"`tasks\.feature_masking\.batch_size` 3,000,000 makes a step of .* scores",
+        ),
+        (["loss.negatives.hard={count: 2, index: nonsense}"], r"hard\.index`: FAISS cannot build 'nonsense'.*Cure"),
+        (["tower.user_fields=[]", "tower.user_dropout=0.1"], r"`tower\.user_dropout` hides .* read none\. Cure"),
+        (["train.warm_start_field=tags"], r"'tags'\. Cure: one of .*'category'"),
         (["tower.heads=3"], r"`tower\.history_dim` 8 cannot be cut into `tower\.heads` 3.*Cure: a multiple"),
         (["tower.heads=7", "tower.history_dim=null"], r"item fields of .* cannot be cut into `tower\.heads` 7.*Cure"),
         (
@@ -67,10 +80,17 @@ def test_an_impossible_setting_is_refused(prepared, settings, message):
         train(config_of(prepared, "refused", *settings))
 
 
-@pytest.mark.parametrize("settings", [["tower.hidden=[]"], ["train.seed=-1"], ["train.checkpoint_minutes=0"]])
+@pytest.mark.parametrize(
+    "settings", [["tower.hidden=[]"], ["tower.item_fields=[]"], ["train.seed=-1"], ["train.checkpoint_minutes=0"]]
+)
 def test_a_setting_out_of_range_is_refused_when_it_is_read(prepared, settings):
     with pytest.raises(ConfigError, match=settings[0].partition("=")[0].replace(".", r"\.")):
         config_of(prepared, "refused", *settings)
+
+
+def test_heads_are_asked_of_the_tower_that_has_them(prepared):
+    with pytest.raises(AssertionError, match="a step was run"):
+        train(config_of(prepared, "mean", "tower.kind=youtube_dnn", "tower.heads=3"))
 
 
 def test_a_weight_without_its_artefact_is_refused(prepared):

@@ -60,6 +60,13 @@ def test_a_search_needs_a_validation_part(workdir: str, setting: str) -> None:
         tune(searching(workdir, "blind", setting))
 
 
+def test_a_weight_that_a_trial_may_draw_needs_its_artefact_before_the_first(workdir: str) -> None:
+    space = "{tasks.session_level.weight: {choices: [0, 0.3]}}"
+    with pytest.raises(ArtifactError, match=r"`tasks\.session_level\.weight` is 0\.3, but no session_cooccurrence"):
+        tune(searching(workdir, "without", space=space))
+    assert not (Path(workdir) / "studies" / "without").exists()
+
+
 def test_a_search_needs_a_local_folder(workdir: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.tune._check", lambda config: None)
     with pytest.raises(ConfigError, match=r"needs a local folder for its database.*Cure: a local `workdir`"):
@@ -171,7 +178,7 @@ def test_settings_that_were_tried_are_not_tried_again(workdir: str) -> None:
 
 
 def test_an_impossible_combination_fails_its_trial_only(workdir: str) -> None:
-    config = searching(workdir, "heads", "tune.trials=6", space="{tower.heads: {choices: [2, 3]}}")
+    config = searching(workdir, "heads", "tower.kind=ican", "tune.trials=6", space="{tower.heads: {choices: [2, 3]}}")
     tune(config)
     failed = [trial for trial in trials(config) if trial.state == TrialState.FAIL]
     assert failed
@@ -180,7 +187,9 @@ def test_an_impossible_combination_fails_its_trial_only(workdir: str) -> None:
 
 
 def test_a_search_in_which_nothing_came_to_an_end_says_why(workdir: str) -> None:
-    config = searching(workdir, "hopeless", "tune.trials=2", space="{tower.heads: {choices: [3, 5]}}")
+    config = searching(
+        workdir, "hopeless", "tower.kind=ican", "tune.trials=2", space="{tower.heads: {choices: [3, 5]}}"
+    )
     with pytest.raises(ArtifactError, match=r"no trial of .* came to an end: .*`tower\.heads`.*Cure: another"):
         tune(config)
 

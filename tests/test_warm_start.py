@@ -133,7 +133,8 @@ def test_an_item_that_was_trained_before_stays_known_without_a_train_event(workd
 
 def test_without_an_epoch_a_model_is_moved_to_the_catalogue_of_now(workdir, grown):
     config = config_of(workdir, "moved", "train.warm_start=old", "train.max_epochs=0", "tower.id_dropout=0.2")
-    assert train(config).counts["epochs"] == 0
+    assert train(config).counts.keys() == {"examples", "epochs", "best_epoch"}  # and no HIT, which nobody measured
+    assert model_of(config).counts["epochs"] == 0
     before, after = (variables(model_of(c), "weights") for c in (config_of(workdir, "old"), config))
     rows = {
         value: row for row, value in enumerate(names(model_of(config_of(workdir, "old")), "items.parquet"), start=1)
@@ -186,6 +187,17 @@ def test_the_first_day_of_a_run_that_begins_with_itself_is_from_random_weights(w
         (["train.warm_start=refused", "train.max_epochs=0"], ArtifactError, r"'refused' is no run of"),
         (["train.warm_start=nobody"], ArtifactError, r"'nobody' is no run of .*'old'.*Cure: name one"),
         (["train.warm_start=old", "tower.hidden=[12,6]"], ConfigError, r"here it is \[.*Cure: the `tower` settings"),
+        (
+            ["train.warm_start=old", "tower.blocks=2"],
+            ConfigError,
+            r"was trained with `tower\.blocks` 1\. Cure: the same",
+        ),
+        (["train.warm_start=old", "tower.heads=4"], ConfigError, r"was trained with `tower\.heads` 2\. Cure: the same"),
+        (
+            ["train.warm_start=stopped"],
+            ArtifactError,
+            r"the run 'stopped' has no model\. Cure: train it to its end, or",
+        ),
         (["train.warm_start=old", "train.warm_start_field=titel"], ConfigError, r"'titel'\. Cure: one of .*'category'"),
         (
             ["train.warm_start={workdir}/prepared/vocabularies"],

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from train_fixtures import EAGER_DATA, config_of, eagerly, model_of, prepare_log, records
+from train_fixtures import EAGER_DATA, config_of, curves, eagerly, model_of, prepare_log, records, variables
 
 from pipeline.config import Config
+from pipeline.run_folder import environment
 from pipeline.storage import locate, put, sizes
 from pipeline.train import load_model, train
 from towers.keras import tf
@@ -45,17 +46,6 @@ def config(workdir) -> Config:
     return config
 
 
-def curves(folder: Path) -> dict[str, dict[int, float]]:
-    """The points of every curve by step."""
-    found: dict[str, dict[int, float]] = {}
-    for path in sorted(folder.glob("events.out.*")):
-        for event in tf.compat.v1.train.summary_iterator(str(path)):
-            for value in event.summary.value:
-                assert value.metadata.plugin_data.plugin_name == "scalars"
-                found.setdefault(value.tag, {})[event.step] = float(tf.make_ndarray(value.tensor))
-    return found
-
-
 def test_losses_of_every_task_are_means_since_the_point_before(config):
     found = curves(config.run_dir / "tensorboard")
     assert set(found) >= {"loss/total", "loss/retrieval", "loss/feature_level", "norm/gradients", "learning_rate"}
@@ -75,6 +65,14 @@ def test_an_epoch_is_told_as_in_its_metrics(config):
         assert record["validation"].keys() == {"HIT@5", "alignment", "uniformity_users", "uniformity_items"}
         for name, value in record["validation"].items():
             assert found[f"validation/{name}"][step] == pytest.approx(value, rel=1e-6)
+
+
+def test_every_embedding_table_has_the_mean_length_of_its_rows(config):
+    found, weights = curves(config.run_dir / "tensorboard"), variables(model_of(config), "weights")
+    best = sorted(found["norm/item_id"])[model_of(config).counts["best_epoch"] - 1]
+    for curve, layer in (("category", "item_embeddings/category"), ("user.gender", "user_embeddings/gender")):
+        (name,) = (each for each in weights if each.startswith("model/") and f"{layer}_embedding/.ATTRIBUTES" in each)
+        assert found[f"norm/{curve}"][best] == pytest.approx(np.linalg.norm(weights[name], axis=1).mean(), rel=1e-6)
 
 
 def test_the_projector_shows_the_best_vectors_of_the_most_frequent_items_with_titles(config):
@@ -98,6 +96,20 @@ def test_the_folder_describes_the_run(config):
         assert environment.keys() == {"code", "python", "packages"}
         assert environment["packages"]["tensorflow"] == tf.__version__
     assert (config.run_dir / "metrics.jsonl").read_bytes() == model_of(config).file("metrics.jsonl").read_bytes()
+
+
+def test_a_package_without_a_name_is_none(tmp_path, monkeypatch):
+    (tmp_path / "left_behind-1.0.dist-info").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert environment.__wrapped__()["packages"]["tensorflow"] == tf.__version__
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_a_run_in_mixed_precision_is_recorded_as_any_other(workdir, config, precision):
+    short = config_of(workdir, precision, *SETTINGS, f"train.precision={precision}", "tower.id_dropout=0.1")
+    train(short)
+    expected = {name for name in curves(config.run_dir / "tensorboard") if name != "loss/feature_level"}
+    assert set(curves(short.run_dir / "tensorboard")) == expected
 
 
 def test_a_run_in_an_object_store_records_there(workdir, bucket):

@@ -4,6 +4,7 @@ import json
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
@@ -87,3 +88,14 @@ def variables(artifact: Artifact, prefix: str) -> dict[str, np.ndarray]:
     """Every variable of a checkpoint file by name: weights, optimiser slots, means."""
     reader = tf.train.load_checkpoint(str(artifact.parts(f"{prefix}.")[0].with_name(prefix)))
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map() if "OBJECT_GRAPH" not in name}
+
+
+def curves(folder: Path) -> dict[str, dict[int, float]]:
+    """The points of every curve by step."""
+    found: dict[str, dict[int, float]] = {}
+    for path in sorted(folder.glob("events.out.*")):
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                assert value.metadata.plugin_data.plugin_name == "scalars"
+                found.setdefault(value.tag, {})[event.step] = float(tf.make_ndarray(value.tensor))
+    return found

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from task_fixtures import make_corpus
 from tower_fixtures import batch, counts, items, small_config, users
-from train_fixtures import at_step, config_of, model_of, prepare_log, send, variables
+from train_fixtures import at_step, config_of, curves, model_of, prepare_log, send, variables
 
 from pipeline.devices import OneDevice
 from pipeline.distribute import find_devices
@@ -54,6 +54,14 @@ def stopped_and_resumed(workdir: str) -> dict[str, dict[str, object]]:
         apart = difference(expected, found)
         result[name] = {"difference": apart, "variables": len(expected), "epochs": metrics(whole, resumed)}
     return result
+
+
+def watched(workdir: str) -> list[str]:
+    """The curves of a run on two devices in mixed precision, whose variables are no plain ones."""
+    settings = ("tower.kind=youtube_dnn", "train.max_epochs=1", "train.precision=bfloat16")
+    config = config_of(workdir, "watched", *settings, *DEVICES, "watch.tensorboard=true", "watch.every_steps=1")
+    train(config)
+    return sorted(curves(config.run_dir / "tensorboard"))
 
 
 def metrics(*configs: object) -> list[list[float]]:
@@ -135,7 +143,7 @@ def main(folder: Path) -> None:
     rows = {dtype.name: gathering(two.strategy, dtype) for dtype in (tf.float32, tf.bfloat16, tf.float16)}
     found = {"draws": draws(two.strategy), "gathering": rows, "tasks": tasks, "apart": apart}
     prepare_log(str(folder))
-    print(json.dumps(found | {"resumed": stopped_and_resumed(str(folder))}))
+    print(json.dumps(found | {"resumed": stopped_and_resumed(str(folder)), "watched": watched(str(folder))}))
 
 
 if __name__ == "__main__":
