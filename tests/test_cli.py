@@ -1,6 +1,5 @@
 """pipeline/cli.py: options, exit codes and one-line errors. The stages themselves are replaced or fail early."""
 
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -212,6 +211,8 @@ def test_debug_shows_the_traceback_of_a_bug():
 
 
 def test_an_interrupt_exits_with_130_and_no_traceback():
-    process = run_broken(f"lambda config: __import__('signal').raise_signal({int(signal.SIGINT)})")
+    # A shell's background jobs ignore interrupts, and so would this one.
+    heard = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+    process = run_broken(f"lambda config, signal=__import__('signal'): ({heard}, signal.raise_signal(signal.SIGINT))")
     assert process.returncode == 130
     assert "Traceback" not in process.stderr
