@@ -67,9 +67,36 @@ def test_lower_precision_is_near_it(dtype, tolerance):
         assert np.abs(a - b).max() <= tolerance * np.abs(b).max()
 
 
-def test_a_user_whose_negatives_are_all_excluded_keeps_its_own():
+def test_logits_near_and_far_apart_have_one_sum():
+    """A yardstick among the negatives gives the log sum where it can, the largest logit elsewhere."""
+    of = inputs(40, 30, 5)
+    near = {"users": of["users"] / 4, "negatives": of["negatives"] / 4, "others": of["others"]}
+    for arguments, known in ((near, True), (of, False)):
+        tensors = [tf.constant(arguments[name], tf.float64) for name in ("users", "negatives")]
+        assert (float(softmax_kernel._level(*tensors, tf.constant(of["bias"]))) > softmax_kernel.ABSENT) == known
+        rest = {name: of[name] for name in ("weights", "bias", "excluded")}
+        expected = value_and_gradients(lambda u, v, o, rest=rest: plain(u, v, o, rest), arguments, tf.float64)
+        found = value_and_gradients(lambda u, v, o, rest=rest: weighted_log_sum(u, v, o, **rest), arguments, tf.float32)
+        for a, b in zip(found, expected, strict=True):
+            assert np.abs(a - b).max() <= 1e-5 * np.abs(b).max()
+
+
+@pytest.mark.parametrize("absent", [[1], [0, 1, 2]])
+def test_a_place_without_an_item_has_no_part_in_it(absent):
+    bias = np.zeros(3, np.float32)
+    bias[absent] = -1e30
+    users, negatives = tf.Variable([[1.0, 2.0]]), tf.Variable([[0.3, 1.0], [2.0, 0.5], [0.0, 1.0]])
+    with tf.GradientTape() as tape:
+        value = weighted_log_sum(users, negatives, tf.constant([-5.0]), tf.constant([1.0]), tf.constant(bias))
+    logits = np.array([-5.0, *(np.array([2.3, 3.0, 2.0])[bias == 0])])
+    assert float(value) == pytest.approx(np.log(np.exp(logits).sum()), rel=1e-6)
+    assert not np.any(tf.convert_to_tensor(tape.gradient(value, negatives)).numpy()[absent])
+
+
+@pytest.mark.parametrize("size", [1.0, 0.01])
+def test_a_user_whose_negatives_are_all_excluded_keeps_its_own(size):
     every = np.array([[0, 0], [0, 0], [0, 1]])
-    users, negatives = tf.Variable([[1.0, 2.0]]), tf.Variable([[30.0, 1.0], [2.0, 50.0]])
+    users, negatives = tf.Variable([[1.0, 2.0]]), tf.Variable([[30.0 * size, size], [2.0 * size, 50.0 * size]])
     with tf.GradientTape() as tape:
         value = weighted_log_sum(users, negatives, tf.constant([-5.0]), tf.constant([1.0]), excluded=[every])
     assert float(value) == -5.0

@@ -6,6 +6,8 @@ from towers.keras import tf
 
 BLOCK = 512
 """Users at a time: their logits against a few thousand negatives stay in the processor's cache."""
+ABSENT = -1e20
+"""A bias below it is that of a place without an item."""
 LINE = 16
 """Floats of a cache line. Where a row of the logits is a whole number of them, the products read it faster."""
 
@@ -37,9 +39,9 @@ def weighted_log_sum(
     """
     wide = tf.float64 if users.dtype == tf.float64 else tf.float32
     weights = tf.stop_gradient(tf.cast(weights, wide))
-    fill = -tf.shape(negatives)[0] % LINE  # of negatives that are 0, with a probability of 0
+    fill = LINE - tf.shape(negatives)[0] % LINE  # of negatives that are 0, the last of them for `_block`
     b = tf.zeros(tf.shape(negatives)[:1], wide) if bias is None else tf.stop_gradient(tf.cast(bias, wide))
-    b = tf.pad(b, [[0, fill]], constant_values=wide.min / 2)
+    b = tf.concat((b, tf.fill((fill - 1,), wide.min / 2), [_level(users, negatives, b)]), axis=0)
     pairs = [tf.cast(group, tf.int32) for group in excluded]
 
     @tf.custom_gradient
@@ -92,17 +94,40 @@ def _over_blocks(
     return total, rows.concat(), tf.transpose(d_negatives), shares.concat()
 
 
+def _level(users: tf.Tensor, negatives: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    """A logit below all others that adds nothing to any sum in float32, and whose probability is a normal number of it.
+
+    Where logits may be too far apart for there to be one, the lowest number. By Cauchy and Schwarz <u, v> <= |u| |v|.
+    """
+    u, v = (tf.norm(tf.cast(each, bias.dtype), axis=1) for each in (users, negatives))
+    product = tf.reduce_max(u) * tf.reduce_max(v)
+    present = tf.boolean_mask(bias, bias > ABSENT)
+    level = tf.reduce_min(present) - product - 20
+    most = tf.reduce_max(present) + product + tf.math.log(tf.cast(tf.size(bias), bias.dtype))
+    apart = most - level  # minus infinity where none is present
+    return tf.where(tf.logical_and(apart > 0, apart < 80), level, bias.dtype.min / 2)
+
+
 def _block(
     users: tf.Tensor, negatives: tf.Tensor, bias: tf.Tensor, pairs: Sequence[tf.Tensor], wide: tf.DType
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Of R users: the softmax over the negatives alone [R, N], and the log of its denominator [R]."""
+    """Of R users: the softmax over the negatives alone [R, N], and the log of its denominator [R].
+
+    The last negative is none: where its logit is not the lowest number, its probability says what the denominator is.
+    """
     logits = tf.nn.bias_add(tf.cast(tf.matmul(users, negatives, transpose_b=True), wide), bias)  # (R, N)
     logits = _without(logits, pairs)
     probabilities = tf.nn.softmax(logits)
-    # From what the softmax has made of the largest logit; of the lowest where all are excluded. (One pass: reduce_max
-    # would need two.)
-    largest, place = tf.math.top_k(probabilities, 1)  # (R, 1)
-    return probabilities, (tf.gather(logits, place, batch_dims=1) - tf.math.log(largest))[:, 0]
+
+    def of_the_last() -> tf.Tensor:
+        last = probabilities[:, -1]
+        return tf.where(last < 0.5, bias[-1] - tf.math.log(last), wide.min)  # a half and more: all others are excluded
+
+    def of_the_largest() -> tf.Tensor:  # one pass: reduce_max would need two
+        largest, place = tf.math.top_k(probabilities, 1)  # (R, 1)
+        return (tf.gather(logits, place, batch_dims=1) - tf.math.log(largest))[:, 0]
+
+    return probabilities, tf.cond(bias[-1] > ABSENT, of_the_last, of_the_largest)
 
 
 def _without(logits: tf.Tensor, pairs: Sequence[tf.Tensor]) -> tf.Tensor:
