@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.config import TrainConfig
+from towers import optimizers
 from towers.keras import keras, tf
 from towers.optimizers import RowSparseAdam, make_optimizer
 
@@ -55,6 +56,14 @@ def test_repeated_rows_count_as_their_sum():
     assert steps(RowSparseAdam(0.1), [[1, 1, 1]], True) == pytest.approx(
         steps(RowSparseAdam(0.1), [[1, 1, 1]], False), abs=1e-5
     )
+
+
+@pytest.mark.parametrize("name", ["adam", "adagrad"])
+def test_rows_in_blocks_are_stepped_as_at_once(name, monkeypatch):
+    batches = [[0, 1, 3, 4], [4, 0, 3, 4, 1], [2]]
+    whole = steps(optimizer(name), batches, True)
+    monkeypatch.setattr(optimizers, "BLOCK", 2)
+    assert np.array_equal(steps(optimizer(name), batches, True), whole)
 
 
 def test_dense_gradients_are_plain_adam():

@@ -4,6 +4,8 @@ from pipeline.config import TrainConfig
 from towers.keras import keras, tf
 from towers.precision import loss_scaled
 
+BLOCK = 4096
+"""Rows at a time: their copies, and those of their moments, stay in the processor's cache until they are written."""
 ANONYMOUS = "cd2c89b7-88b7-44c8-ad83-06c2a9158347"
 """TensorFlow's name for a resource that lives as long as somebody holds its handle (ResourceHandle::ANONYMOUS_NAME)."""
 
@@ -12,22 +14,32 @@ class _RowSparse(keras.optimizers.Optimizer):
     """An optimiser that updates only the rows a sparse gradient names, and dense gradients as tf.keras's does."""
 
     def _deduplicate_sparse_grad(self, grads: list) -> list:
-        # Called by apply_gradients. The rows of a model that embeds each distinct item once are distinct already, and
-        # to see that costs less than to add them up.
+        # Called by apply_gradients. The rows of a model that embeds each distinct item once are distinct already, most
+        # often ascending, and to see that costs less than to add them up.
         return [_distinct(each) if isinstance(each, tf.IndexedSlices) else each for each in grads]
 
     def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
         if not isinstance(gradient, tf.IndexedSlices):
             super().update_step(gradient, variable)
             return
+        tables = [variable, *self.slots(self._index_dict[self._var_key(variable)])]
+        count = tf.size(gradient.indices)
+
+        def block(begin: tf.Tensor) -> list[tf.Tensor]:
+            end = tf.minimum(begin + BLOCK, count)
+            self._step_rows(tables, gradient.indices[begin:end], gradient.values[begin:end])
+            return [end]
+
+        tf.while_loop(lambda begin: begin < count, block, [tf.constant(0)], parallel_iterations=1)
+
+    def _step_rows(self, tables: list[tf.Variable], rows: tf.Tensor, values: tf.Tensor) -> None:
         # The rows are copied, stepped by one operation where they lie side by side, and written back: TensorFlow's own
         # operations on rows of a table take longer, or (Adam) do not exist.
-        tables = [variable, *self.slots(self._index_dict[self._var_key(variable)])]
-        copies = [_variable_of(tf.gather(table, gradient.indices)) for table in tables]
-        self.step(gradient.values, *copies)
+        copies = [_variable_of(tf.gather(table, rows)) for table in tables]
+        self.step(values, *copies)
         for table, copy in zip(tables, copies, strict=True):
             stepped = tf.raw_ops.ReadVariableOp(resource=copy, dtype=table.dtype)
-            table.scatter_update(tf.IndexedSlices(stepped, gradient.indices))
+            table.scatter_update(tf.IndexedSlices(stepped, rows))
 
     def slots(self, index: int) -> list[tf.Variable]:
         """The optimiser's state for variable number `index`."""
@@ -91,14 +103,18 @@ def _variable_of(rows: tf.Tensor) -> tf.Tensor:
 
 def _distinct(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
     """The gradient with each row once, repeated ones added up."""
-    rows, places = tf.unique(gradient.indices)
-    count = tf.size(rows)
-    values = tf.cond(
-        count < tf.size(gradient.indices),
-        lambda: tf.math.unsorted_segment_sum(gradient.values, places, count),
-        lambda: gradient.values,
-    )
+    rows, values = gradient.indices, gradient.values
+    ascending = tf.reduce_all(rows[1:] > rows[:-1])
+    values, rows = tf.cond(ascending, lambda: (values, rows), lambda: _added_up(values, rows))
     return tf.IndexedSlices(values, rows, gradient.dense_shape)
+
+
+def _added_up(values: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Values [n, D] of rows int32 [n] -> those of the distinct rows, and these."""
+    distinct, places = tf.unique(rows)
+    count = tf.size(distinct)
+    sums = tf.cond(count < tf.size(rows), lambda: tf.math.unsorted_segment_sum(values, places, count), lambda: values)
+    return sums, distinct
 
 
 def make_optimizer(config: TrainConfig, steps: int) -> keras.optimizers.Optimizer:
