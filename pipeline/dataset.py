@@ -88,10 +88,13 @@ class TrainDataset:
         """
         seed, size = self.config.train.seed, self.config.train.batch_size
         order = np.random.default_rng([seed, number]).permutation(len(self.events.items))
+        places = np.empty(self.rows, np.int32)
         for place in range(done, len(self)):
             # From 1, because numpy's seeds (s, e) and (s, e, 0) are the same.
             rng = np.random.default_rng([seed, number, place + 1])
-            yield self._batch(order[place * size : (place + 1) * size], rng, part or self.part)
+            batch = self._batch(order[place * size : (place + 1) * size], rng, part or self.part)
+            named = np.concatenate((batch["history"].ravel(), batch["positive"]))
+            yield batch | dict(zip(("distinct_items", "item_rows"), distinct_items(named, places), strict=True))
 
     def _batch(self, positions: np.ndarray, rng: np.random.Generator, part: tuple[int, int]) -> dict[str, np.ndarray]:
         """A worker's rows; what is drawn is drawn for all, so that a row is the same however many workers there are."""
@@ -113,10 +116,24 @@ class TrainDataset:
             "history": tf.TensorSpec((None, self.config.tower.history_length), tf.int32),
             "positive": tf.TensorSpec((None,), tf.int32),
             "weight": tf.TensorSpec((None,), tf.float32),
+            "distinct_items": tf.TensorSpec((None,), tf.int32),
+            "item_rows": tf.TensorSpec((None,), tf.int32),
         }
         for field in self.users.fields:
             spec[field.name] = tf.TensorSpec((None, *self.users.columns[field.name].shape[1:]), tf.int32)
         return spec | self.negatives.signature()
+
+
+def distinct_items(items: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each of some items once, ascending, and where each stands among them: int32 [n] -> int32 [U], int32 [n].
+
+    places: int32 [R], for use in between. It takes a quarter of the time of np.unique, which sorts positions, and of
+    that of a hash table; ascending, because tables are read and written faster from one end to the other.
+    """
+    ordered = np.sort(items)
+    distinct = ordered[np.concatenate(([True], ordered[1:] != ordered[:-1]))[: len(items)]]
+    places[distinct] = np.arange(len(distinct), dtype=np.int32)
+    return distinct, places[items]
 
 
 def recency_weights(timestamps: np.ndarray, half_life_days: float | None) -> np.ndarray:

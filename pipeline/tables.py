@@ -36,7 +36,10 @@ WHOLE_LOG = "all"
 RESERVED = frozenset({"item_id", "user_id", "history"})
 """Names with a meaning of their own beside the fields: the two ids, and the user tower's history input."""
 OF_A_BATCH = frozenset(
-    {"positive", "weight", "clicked", "clicked_by", "uniform_negatives", "explicit_negatives", "user_row"}
+    {
+        *("positive", "weight", "distinct_items", "item_rows", "clicked", "clicked_by"),
+        *("uniform_negatives", "explicit_negatives", "user_row"),
+    }
 )
 """What a training batch holds beside the fields of its users (`TwoTower.compute_loss`)."""
 

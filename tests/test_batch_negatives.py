@@ -31,7 +31,7 @@ def test_what_a_user_clicked_in_training_is_told_once(seed):
 def test_nothing_is_carried_for_what_is_switched_off():
     config = small_config("loss.negatives.mask_clicked=false", "train.batch_size=100")
     (batch,) = TrainDataset(config, sequences(), users(), ROWS).batches(1)
-    assert batch.keys() == {"history", "positive", "weight", "gender", "hobbies"}
+    assert batch.keys() == {"history", "positive", "weight", "distinct_items", "item_rows", "gender", "hobbies"}
 
 
 def test_uniform_negatives_are_all_items_alike_and_repeat_with_their_seed():

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tower_fixtures import ROWS, USERS, small_config, users
 
-from pipeline.dataset import TrainDataset, recency_weights, user_inputs
+from pipeline.dataset import TrainDataset, distinct_items, recency_weights, user_inputs
 from pipeline.sequences import UserSequences
 
 
@@ -53,6 +53,23 @@ def test_an_epoch_holds_every_train_event_with_what_came_before_it(seed):
     )
     assert seen == sorted(example[:2] for example in expected_examples(data, 5))
     assert len(batches) == len(dataset)
+
+
+@given(st.lists(st.integers(0, 40)))
+def test_distinct_items_are_those_of_numpy(items):
+    named = np.array(items, np.int32)
+    found = distinct_items(named, np.full(41, 7, np.int32))
+    for part, expected in zip(found, np.unique(named, return_inverse=True), strict=True):
+        assert part.dtype == np.int32
+        assert np.array_equal(part, expected)
+
+
+@pytest.mark.parametrize("part", [(0, 1), (1, 2)])
+def test_a_batch_names_its_distinct_items(part):
+    for batch in TrainDataset(small_config("train.batch_size=6"), sequences(), users(), ROWS, part).batches(1):
+        named = np.concatenate((batch["history"].ravel(), batch["positive"]))
+        assert np.array_equal(batch["distinct_items"][batch["item_rows"]], named)
+        assert np.all(np.diff(batch["distinct_items"]) > 0)
 
 
 def test_a_batch_carries_the_fields_of_its_users():

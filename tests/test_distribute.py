@@ -81,7 +81,7 @@ def test_the_shares_of_the_workers_are_the_batch(sampling):
         places = np.cumsum([0, *(len(share["positive"]) for share in shares)])
         clicked_by = [share["clicked_by"] + place for share, place in zip(shares, places, strict=False)]
         assert np.array_equal(np.concatenate(clicked_by), batch["clicked_by"])
-        for name in batch.keys() - {"uniform_negatives", "clicked_by"}:
+        for name in batch.keys() - {"uniform_negatives", "clicked_by", "distinct_items", "item_rows"}:
             assert np.array_equal(np.concatenate([share[name] for share in shares]), batch[name])
         assert all(np.array_equal(share["uniform_negatives"], batch["uniform_negatives"]) for share in shares)
 

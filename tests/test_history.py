@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from towers.history import History, take
+from towers.history import History, for_two, take
 from towers.keras import tf
 
 RANDOM = np.random.default_rng(0)
@@ -59,6 +59,19 @@ def test_the_mean_and_its_gradient_are_the_same_to_the_bit_each_time():
 
     found = {tuple(each.numpy().tobytes() for each in mean_and_gradient()) for _ in range(10)}
     assert len(found) == 1
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+def test_the_gradients_of_two_readers_are_those_of_one(dtype):
+    rows, found = tf.constant([4, 0, 2]), []
+    for read in (for_two, lambda embedded: (embedded, embedded)):
+        embedded = tf.Variable(EMBEDDED)
+        with tf.GradientTape() as tape:
+            every, some = read(tf.cast(embedded, dtype))
+            mean = History(every, tf.constant(PRESENT), tf.constant(ROWS)).mean()
+            loss = tf.reduce_sum(tf.sin(mean)) + tf.reduce_sum(tf.sin(tf.gather(some, rows)))
+        found.append(tf.convert_to_tensor(tape.gradient(loss, embedded)).numpy())
+    assert found[0] == pytest.approx(found[1], abs=1e-6 if dtype == tf.float32 else 0.02)
 
 
 def test_take_is_a_gather_also_of_nothing():

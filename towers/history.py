@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from towers.keras import tf
+from towers.precision import wide
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,25 @@ def _mixed(embedded: tf.Tensor, rows: tf.Tensor, shares: tf.Tensor) -> tf.Tensor
         return tf.raw_ops.SparseMatrixMatMul(a=matrix, b=dense), gradient
 
     return tf.cast(product(tf.cast(embedded, tf.float32)), embedded.dtype)
+
+
+def for_two(embedded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """float [U, W] for two readers, the second of which gathers some of its rows, none of them twice.
+
+    Their gradients are added to those of the first in place. TensorFlow would write them out among zeros, and then add
+    all rows of the two.
+    """
+
+    @tf.custom_gradient
+    def twice(embedded: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], Callable[..., tf.Tensor]]:
+        def gradient(every: tf.Tensor, some: tf.IndexedSlices) -> tf.Tensor:
+            # Nobody else may read the sum. In float32, as not every device can do it in shorter types.
+            total = tf.raw_ops.InplaceAdd(x=wide(every), i=some.indices, v=wide(some.values))
+            return tf.cast(total, embedded.dtype)
+
+        return (tf.identity(embedded), tf.identity(embedded)), gradient
+
+    return twice(embedded)
 
 
 def take(embedded: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:

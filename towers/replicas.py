@@ -13,6 +13,8 @@ from typing import TypeVar
 
 from towers.keras import keras, tf
 
+OF_THE_WHOLE = frozenset({"uniform_negatives", "distinct_items", "item_rows"})
+"""What a batch holds that is no row of an example."""
 Number = TypeVar("Number", int, "tf.Tensor")
 
 
@@ -43,13 +45,16 @@ def bounds(rows: Number, place: Number, parts: int) -> tuple[Number, Number]:
 def share_batch(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """This replica's part of the batch of its worker; for the keys see `TwoTower.compute_loss`.
 
-    The uniform negatives stay those of the whole batch.
+    The uniform negatives stay those of the whole batch. What the reader knows of the distinct items of the whole batch
+    is left out: each replica finds those of its part.
     """
     if count() == 1:
         return dict(inputs)
     here = len(tf.distribute.get_strategy().extended.worker_devices)
     begin, end = bounds(tf.size(inputs["positive"]), index() % here, here)
-    part = {name: rows if name == "uniform_negatives" else rows[begin:end] for name, rows in inputs.items()}
+    part = {name: rows[begin:end] for name, rows in inputs.items() if name not in OF_THE_WHOLE}
+    if "uniform_negatives" in inputs:
+        part["uniform_negatives"] = inputs["uniform_negatives"]
     if "clicked" in inputs:
         first, last = tf.unstack(tf.searchsorted(inputs["clicked_by"], tf.stack((begin, end))))
         part |= {"clicked": inputs["clicked"][first:last], "clicked_by": inputs["clicked_by"][first:last] - begin}

@@ -10,8 +10,9 @@ from pipeline.config import Config
 from towers import replicas
 from towers.blocks import unit_norm
 from towers.cold_start import ColdStart, hide_users
+from towers.distinct import distinct
 from towers.embeddings import FieldEmbeddings, ItemTable, select_fields
-from towers.history import History, take
+from towers.history import History, for_two, take
 from towers.keras import keras, tf, tfrs
 from towers.negatives import Negatives
 from towers.precision import wide
@@ -143,6 +144,7 @@ class TwoTower(tfrs.models.Model):
             configuration need: `clicked` int32 [P], the items that the users clicked, the positives among them, and
             `clicked_by` int32 [P] ascending, the places of those users in the batch; `uniform_negatives` int32 [n];
             `explicit_negatives` int32 [B, n], 0 = none; `user_row` int32 [B], their rows among the mined negatives.
+            `distinct_items` and `item_rows` save time where they are there (towers/distinct.py).
         Returns: a float scalar, on several devices the portion of it that is this one's.
         """
         loss = self.retrieval_loss(inputs, training)
@@ -155,28 +157,25 @@ class TwoTower(tfrs.models.Model):
 
     def retrieval_loss(self, inputs: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
         """The softmax of the positives against the negatives of the configuration (towers/negatives.py)."""
-        groups = [tf.reshape(inputs["history"], (-1,)), *self.negatives.items(inputs)]
-        embedded, (history, *others) = self._embed_once(groups, training)
-        users = self.user_tower.encode(embedded, tf.reshape(history, tf.shape(inputs["history"])), inputs, training)
-        vectors = [self.encode_items(take(embedded, rows), training) for rows in others]
+        places = distinct(inputs, self.negatives.items(inputs)[1:])
+        embedded = self._embed(places.items, training)
+        embedded, of_positives = for_two(embedded)
+        users = self.user_tower.encode(embedded, places.history, inputs, training)
+        items = [tf.gather(of_positives, places.positives), *(take(embedded, rows) for rows in places.others)]
+        vectors = [self.encode_items(each, training) for each in items]
         return self.negatives.loss(users, vectors, inputs, training)
 
-    def _embed_once(self, groups: list[tf.Tensor], training: bool) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Embed each distinct item of some groups once: float32 [U, W], and the row of each item, int32 [n] a group.
-
-        A batch names an item many times; without this, the gradient of every embedding table carries a row
-        for each of them.
+    def _embed(self, items: tf.Tensor, training: bool) -> tf.Tensor:
+        """Embed the distinct items of a step: int32 [U] -> float32 [U, W].
 
         `tower.id_dropout` is drawn here, once per distinct item and step: the positive of one user is a negative of all
         others, and one softmax can only hold one vector of it. Over the steps each item is new equally often, in
         histories as in the item tower.
         """
-        unique, inverse = tf.unique(tf.concat(groups, axis=0))
-        values = self.item_table(unique)
+        values = self.item_table(items)
         if training and self.cold_start:
             values = self.cold_start(values)
-        embedded = self.item_embeddings(values)  # (U, W)
-        return embedded, tf.split(inverse, [tf.size(group) for group in groups])
+        return self.item_embeddings(values)
 
     def item_vectors(self, indices: np.ndarray) -> np.ndarray:
         """int32 [n] -> float32 [n, D], in batches."""
