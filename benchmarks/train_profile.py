@@ -36,12 +36,13 @@ from towers.precision import POLICIES, precision
 
 STEPS = 8
 PARTS = {
-    "softmax": ("while/", "ReduceLogSumExp"),
     "optimiser": ("Adam",),
+    "softmax": ("while/", "ReduceLogSumExp"),
     "user tower": ("user_tower",),
     "item tower": ("item_tower",),
 }
-"""Parts of the model by what stands in the name of an operation; all else is the embeddings and their gradient."""
+"""Parts of the model by what stands in the name of an operation, the first that fits; all else is the embeddings and
+their gradient."""
 REST = "embeddings"
 
 
