@@ -90,7 +90,8 @@ def _over_blocks(
         return n + 1, total, rows.write(n, d_users), d_negatives, shares.write(n, w - w * share)
 
     start = (0, tf.zeros((), wide), rows, tf.zeros_like(tf.transpose(negatives), wide), shares)
-    _, total, rows, d_negatives, shares = tf.while_loop(lambda n, *_: n < blocks, body, start, parallel_iterations=1)
+    # Two at a time: one block's products run beside what another does on one thread. The sums keep their order.
+    _, total, rows, d_negatives, shares = tf.while_loop(lambda n, *_: n < blocks, body, start, parallel_iterations=2)
     return total, rows.concat(), tf.transpose(d_negatives), shares.concat()
 
 
