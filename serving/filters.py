@@ -21,8 +21,8 @@ from pipeline.errors import RequestError, nearest
 
 Kind = Literal["categorical", "multi", "numeric"]
 Value = str | float | None
-MAX_DEPTH, MAX_CONDITIONS, MAX_VALUES = 16, 256, 10_000
-"""Of one filter: levels of nesting; fields named; values in all of its lists."""
+MAX_DEPTH, MAX_CONDITIONS, MAX_VALUES = 16, 64, 10_000
+"""Of one filter: levels of nesting; conditions, each of which is a pass over all items; values in all of its lists."""
 BOUNDS = ("gt", "gte", "lt", "lte")
 
 
