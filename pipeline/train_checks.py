@@ -52,8 +52,8 @@ def _check_memory(config: Config) -> None:
         items = getattr(config.tasks, name).batch_size
         others = items if name == "feature_masking" else dim  # its anchors are compared with all items
         held.append((f"tasks.{name}.batch_size", items, 4 * items * others, "scores or embedded items"))
-    for setting, value, size, what in held:
-        if (needed := COPIES * size) > memory:
+    for setting, value, of_one, what in held:
+        if (needed := COPIES * of_one) > memory:
             raise ConfigError(
                 f"`{setting}` {value:,} makes a step of {needed / 2**30:,.0f} GiB of {what}; this machine has "
                 f"{memory / 2**30:,.0f}. Cure: a smaller number"

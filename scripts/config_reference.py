@@ -9,12 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+from pipeline import config, config_section, config_source
+
 ROOT = Path(__file__).resolve().parent.parent
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
-
-from pipeline import config, config_section, config_source  # noqa: E402 - must follow the path above
-
 DOCUMENT = ROOT / "docs" / "configuration.md"
 HEAD = """# Configuration
 
