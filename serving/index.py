@@ -89,33 +89,38 @@ class ItemIndex:
         Returns: min(k, rows allowed and not excluded) rows, for any index kind, filter and exclusion.
         """
         if allowed is None and self._plain and not self._flat and len(queries) == 1:
-            rows, scores = self._directly(queries, k, excluded)
-            if len(rows) == k:
-                return Found(rows, scores)
+            found = self._directly(queries, k, excluded)
+            if found is not None:
+                return found
         task = self._task(k, excluded, allowed)
         if self._narrowed(task, len(queries)):
             return self._exact(queries, task)
         ((scores, rows),) = self.ask(queries[np.newaxis], task.fetched, self.deeper(task), task.allowed)
         return self._finish(queries, scores, rows, task)
 
-    def _directly(self, queries: np.ndarray, k: int, excluded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The common case of `search` in few steps, for each one counts beside FAISS; else fewer than k rows."""
+    def _directly(self, queries: np.ndarray, k: int, excluded: np.ndarray) -> Found | None:
+        """The common case of `search` in few steps, for each one counts beside FAISS; None in all others."""
         n = k + len(excluded)
         if n >= self._direct_limit or k > self._tuned_for:
-            return NONE, NONE
-        found, distances = self.shards[0].search(queries, self._looked_at(n))[::-1]
-        rows, scores = found[0], distances[0]
+            return None
+        scores, rows = self.shards[0].search(queries, self._looked_at(n))
+        found = self._remaining(queries, scores[0], rows[0], k, excluded)
+        return None if len(found.rows) < k or found.rows[-1] < 0 else found
+
+    def _remaining(
+        self, queries: np.ndarray, scores: np.ndarray, rows: np.ndarray, k: int, excluded: np.ndarray
+    ) -> Found:
+        """What one shard found for one vector, [m], best first -> the k best that are not excluded, if so many are."""
         if len(excluded):
-            kept = self._keep(rows, excluded).nonzero()[0]
-            kept = kept if self.refines else kept[:k]
-            rows, scores = rows[kept], scores[kept]
-        if len(rows) < k or rows[-1] < 0:
-            return NONE, NONE
-        if self.refines:
-            exact = highest(self.vectors.take(rows, axis=0), queries)
-            top = best(exact, k)
-            return rows[top], exact[top]
-        return rows, scores
+            kept = self._keep(rows, excluded).nonzero()[0][: self._looked_at(k)]
+            scores, rows = scores[kept], rows[kept]
+        if not self.refines:
+            return Found(rows[:k], scores[:k])
+        if len(rows) and rows[-1] < 0:
+            rows = rows[rows >= 0]
+        exact = highest(self.vectors.take(rows, axis=0), queries)
+        top = best(exact, k)
+        return Found(rows[top], exact[top])
 
     def search_many(self, queries: np.ndarray, ks: Sequence[int], excluded: Sequence[np.ndarray]) -> list[Found]:
         """`search` of B users at once, queries float32 [B, K, D], without filters."""
@@ -214,11 +219,12 @@ class ItemIndex:
         return Found(found[top], exact[top])
 
     def _finish(self, queries: np.ndarray, scores: np.ndarray, rows: np.ndarray, task: Task) -> Found:
-        found, exact = self.merge(queries, scores, rows, task.fetched)
-        if len(task.excluded):
+        if self._plain and len(queries) == 1:
+            found, exact = self._remaining(queries, scores[0], rows[0], task.wanted, task.excluded)
+        else:
+            found, exact = self.merge(queries, scores, rows, task.fetched)
             kept = self._keep(found, task.excluded)
-            found, exact = found[kept], exact[kept]
-        found, exact = found[: task.wanted], exact[: task.wanted]
+            found, exact = found[kept][: task.wanted], exact[kept][: task.wanted]
         # Where the index found nothing more, its rows end in -1.
         if len(found) < task.wanted or found.min(initial=0) < 0:
             return self._exact(queries, task)
