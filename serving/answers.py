@@ -7,6 +7,7 @@ import numpy as np
 import orjson
 
 from serving import numerals
+from serving.lasting import lasting
 from serving.records import Items
 
 MAX_KEPT = 200_000
@@ -50,7 +51,7 @@ class ItemWriter:
     def make_ready(self, other: "ItemWriter") -> Iterator[None]:
         """Have the bytes that another writer had first, of items that are known here, in steps."""
         for shown, kept in list(other._kept.items()):
-            theirs = kept.first(READY) if self._items.fields.keys() >= set(shown[0]) else NOTHING
+            theirs = kept.first if self._items.fields.keys() >= set(shown[0]) else NOTHING
             for start in range(0, len(theirs), STEP):
                 ours, _ = self._items.split(other._items.ids.decode(theirs[start : start + STEP]))
                 if shown in self._kept:
@@ -107,13 +108,13 @@ class _Kept:
     """
 
     def __init__(self, size: int) -> None:
-        self.places, self.count = np.zeros(size, np.int32), 0
-
-    def first(self, count: int) -> np.ndarray:
-        """The items that were kept first, int [at most `count`]."""
-        return np.flatnonzero((self.places > 0) & (self.places <= count))
+        self.places, self.count = lasting(size, np.int32), 0
+        self.first = NOTHING
+        """The READY items that were kept first, int [at most READY]."""
 
     def _new_places(self, indices: np.ndarray) -> np.ndarray:
+        if self.count < READY:
+            self.first = np.concatenate((self.first, indices[: READY - self.count]))
         places = np.arange(self.count + 1, self.count + 1 + len(indices), dtype=np.int32)
         self.places[indices] = places
         self.count += len(indices)
@@ -153,7 +154,10 @@ class _Rows(_Kept):
         if more:
             front, back = np.split(self._table, [-numerals.WORDS], axis=1)
             self._table = np.hstack((front, np.full((len(front), more), _SPACES), back))
-        self._table = _with_room(self._table, self.count)
+        if self.count >= len(self._table):
+            larger = lasting((max(self.count + 1, 2 * len(self._table)), self._table.shape[1]), np.uint32)
+            larger[: len(self._table)] = self._table
+            self._table = larger
         text = b"".join(record.ljust(4 * width) for record in records)
         self._table[places, :width] = np.frombuffer(text, np.uint32).reshape(-1, width)
 

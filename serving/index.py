@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from serving.allowed import Allowed
+from serving.lasting import lasting
 from serving.scan import NONE, best, highest, highest_of_many
 from serving.shard import Shard
 
@@ -67,7 +68,7 @@ class ItemIndex:
         if (rows, dimension) != vectors.shape:
             raise ValueError(f"the index holds {rows} x {dimension}, but the vectors are {vectors.shape}")
         self.shards, self.vectors, self.norms = tuple(shards), np.asarray(vectors), norms
-        self.unit = bool(np.abs(norms - 1.0).max(initial=0.0) < 1e-3)
+        self.unit = bool(norms.min(initial=1.0) > 0.999 and norms.max(initial=1.0) < 1.001)
         """Whether an inner product is the cosine times the length of the query."""
         self.refines, self._tuned_for, self._refine = refine > 0, tuned_for, refine
         self._plain = len(shards) == 1
@@ -234,7 +235,7 @@ class ItemIndex:
         """Which rows are not excluded, bool [n]; of -1 it says anything, and it may stand at the end only."""
         marks = getattr(self._of_thread, "marks", None)
         if marks is None:  # made once: a fresh array of N would cost more than the search
-            marks = self._of_thread.marks = np.zeros(len(self), bool)
+            marks = self._of_thread.marks = lasting(len(self), np.bool_)
         marks[excluded] = True
         kept = ~marks[rows]
         marks[excluded] = False

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -23,7 +24,6 @@ from serving.metrics import Metrics
 from serving.served import Served
 from serving.turns import REST_SECONDS, in_turns
 
-M_ARENA_MAX = -8
 LOG = logging.getLogger("serving")
 SWITCH_SECONDS = 0.0005
 """Python lets a thread run this long before another may: short, since requests wait while a bundle is being loaded."""
@@ -42,7 +42,12 @@ class Reloader:
     def __init__(self, path: Location, metrics: Metrics, checker: str) -> None:
         """Open the published bundle. checker: where `serving.check.serve` listens. Raises ArtifactError."""
         self._path, self._metrics, self._checker = path, metrics, checker
-        self.served = Served.open(path)
+        # glibc gives each thread a heap of its own. Two threads load bundles in turn, so that each finds an empty heap:
+        # in the holes of another a bundle, or what requests need, would keep pages half used.
+        self._holding, self._empty = (ThreadPoolExecutor(1, "loader") for _ in range(2))
+        self.served = Served.of(self._holding.submit(Bundle.open, path).result())
+        for _ in self.served.warm():
+            pass
         self.last: dict[str, Any] = {"state": "none", "run": None, "error": None}
         self._loading = asyncio.Lock()
 
@@ -75,7 +80,7 @@ class Reloader:
         sys.setswitchinterval(SWITCH_SECONDS)
         try:
             checked = await check(self._path, run, self._checker)
-            served = Served.of(await in_turns(partial(Bundle.open, self._path, True)))
+            served = Served.of(await in_turns(partial(Bundle.open, self._path, True), self._empty))
             for _ in served.warm(self.served):
                 await asyncio.sleep(REST_SECONDS)
         except ConnectionError as error:
@@ -92,6 +97,7 @@ class Reloader:
                 return
             asyncio.get_running_loop().call_later(RETIRE_SECONDS, self._retire, [self.served])
             self.served = served
+            self._holding, self._empty = self._empty, self._holding
             self._metrics.add("reloads")
             self.last = {"state": "done", "run": self.served.run, "error": None}
             LOG.warning("now serving bundle %s", self.served.run)
@@ -105,12 +111,6 @@ class Reloader:
     def tell_the_others(self) -> None:
         """Have the other workers look as well: who started us passes this on to all."""
         os.kill(os.getppid(), signal.SIGHUP)
-
-
-def one_arena() -> None:
-    """Have all threads share one heap: each of glibc's keeps holes where a bundle was loaded."""
-    with suppress(AttributeError):  # not glibc
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def _give_back(old: list[Served]) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -22,9 +23,10 @@ PATIENCE = 1.0
 """After so long without a turn the work goes on: the event loop may have ended."""
 
 
-async def in_turns(work: Callable[[Rest], Result]) -> Result:
+async def in_turns(work: Callable[[Rest], Result], thread: Executor) -> Result:
     """What `work` returns or raises, in a thread that takes turns with the event loop."""
-    return await asyncio.to_thread(_Turns(asyncio.get_running_loop()).run, work)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(thread, _Turns(loop).run, work)
 
 
 class _Turns:

@@ -26,7 +26,7 @@ from serving.http_protocol import HttpProtocol, Shared
 from serving.metrics import Metrics
 from serving.pages import pages
 from serving.protection import Gate, Key
-from serving.reload import Reloader, one_arena
+from serving.reload import Reloader
 from serving.shared_numbers import SharedNumbers
 from serving.stores import open_store
 
@@ -53,7 +53,6 @@ class Task:
 
 def run(task: Task, ready: Connection) -> None:
     """Answer requests until told to stop; says over `ready` that it does (None), or why it cannot (the error)."""
-    one_arena()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     try:
         server = _Server(task)

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn
 
 import pytest
@@ -25,7 +26,8 @@ class Loop:
         """What the work returns, run in turns with the counting."""
         counting = asyncio.get_running_loop().create_task(self._count())
         try:
-            return await in_turns(work)
+            with ThreadPoolExecutor(1) as thread:
+                return await in_turns(work, thread)
         finally:
             counting.cancel()
 
@@ -66,4 +68,4 @@ def test_error_of_the_work_is_raised() -> None:
         raise ValueError("wrong")
 
     with pytest.raises(ValueError, match="wrong"):
-        asyncio.run(in_turns(work))
+        asyncio.run(Loop().beside(work))
