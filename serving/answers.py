@@ -68,7 +68,7 @@ class ItemWriter:
         if len(indices) == 0:
             return ()
         places = None if kept is None else kept.places.take(indices)
-        if kept is None or places is None or not places.all():
+        if kept is None or places is None or np.count_nonzero(places) < len(places):
             kept = self._keep(shown, indices)
             places = kept.places.take(indices)
         return kept.write(places, scores)

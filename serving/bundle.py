@@ -51,6 +51,7 @@ KIND, VERSION = "bundle", 2
 OLDER = (1,)
 """Versions that are read too."""
 GOLDEN_TOLERANCE = 1e-4
+BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Bundle:
     """A bundle in memory; what grows with the catalogue or the users stays mapped to its files.
 
     item_indices: int32 [N], index row -> item index. rows: int [R + 1], item index -> index row, -1 where not indexed.
+    in_order: whether row r is item r + 1, for every item: then neither array need be read.
     neighbours: by kind. map: None in a bundle without one.
     """
 
@@ -76,6 +78,7 @@ class Bundle:
     index: ItemIndex
     item_indices: np.ndarray
     rows: np.ndarray
+    in_order: bool
     items: Items
     users: Users
     goldens: list[Golden]
@@ -112,12 +115,14 @@ class Bundle:
             item_rows = map_array(file("item_rows.npy"))
         else:
             items, users, index, item_rows = bundle_v1.read(file)
+        item_indices = map_array(file("item_indices.npy"))
         return cls(
             tower=UserTower(file("user_tower.tflite"), settings["tensors"]),
             encoder=UserEncoder(settings["history_length"], tuple(_user_field(f, file) for f in settings["fields"])),
             index=index,
-            item_indices=map_array(file("item_indices.npy")),
+            item_indices=item_indices,
             rows=item_rows,
+            in_order=len(item_indices) == len(items) and _ascend(item_indices),
             items=items,
             users=users,
             goldens=[Golden(**g) for g in json.loads(file("golden.json").read_text(encoding="utf-8"))],
@@ -176,6 +181,12 @@ def _index(settings: dict[str, Any], file: Locate) -> ItemIndex:
     ]
     vectors, norms = map_array(file("vectors.npy")), map_array(file("norms.npy"))
     return ItemIndex(shards, vectors, norms, settings["tuned_for"], settings["refine"])
+
+
+def _ascend(indices: np.ndarray) -> bool:
+    """In blocks: a difference of all would take the memory of all."""
+    blocks = (indices[start : start + BLOCK + 1] for start in range(0, len(indices), BLOCK))
+    return all(bool((block[1:] > block[:-1]).all()) for block in blocks)
 
 
 def _user_field(settings: dict[str, Any], file: Locate) -> UserField:

@@ -114,7 +114,8 @@ class ItemIndex:
         """What one shard found for one vector, [m], best first -> the k best that are not excluded, if so many are."""
         if len(excluded):
             kept = self._keep(rows, excluded).nonzero()[0][: self._looked_at(k)]
-            scores, rows = scores[kept], rows[kept]
+            rows = rows[kept]
+            scores = scores if self.refines else scores[kept]
         if not self.refines:
             return Found(rows[:k], scores[:k])
         if len(rows) and rows[-1] < 0:

@@ -25,8 +25,8 @@ def write(scores: np.ndarray, out: np.ndarray) -> bool:
 
     Returns whether all of them are finite and within LIMIT; else nothing is written.
     """
-    low = scores.min()
-    if not (low > 1e-3 - LIMIT and scores.max() < LIMIT - 1e-3):  # nor is a NaN
+    low, high = np.minimum.reduce(scores), np.maximum.reduce(scores)  # methods take twice as long to come to these
+    if not (low > 1e-3 - LIMIT and high < LIMIT - 1e-3):  # nor is a NaN
         return False
     millionths = np.rint(np.multiply(scores, 10**DECIMALS, dtype=np.float64)).astype(np.int32)
     size = millionths if low >= 0 else np.abs(millionths)

@@ -15,8 +15,7 @@ from serving.filters import Filter
 from serving.index import Found
 
 
-@dataclass(frozen=True)
-class Query:
+class Query(NamedTuple):
     """Whom to recommend to, and what not.
 
     user_id: a user; one the bundle does not know needs `history` or `features` beside it.
@@ -37,7 +36,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Retrieved:
-    """items: int32 [m], item indices, best first; scores: float32 [m].
+    """items: int [m], item indices, best first; scores: float32 [m].
 
     known_user: whether the bundle knows the user. history: int32 [n], the known items that were taken as history.
     ignored: ids of the request the bundle does not know, by the part of the request they stood in.
@@ -116,7 +115,7 @@ class Retriever:
         excluded, unknown = bundle.items.split(exclude)
         allowed = None if filter is None else self._allowed(filter)
         found = bundle.index.similar(row, _positive(k), self._rows(excluded), allowed)
-        return Retrieved(bundle.item_indices[found.rows], found.scores, ignored={"exclude": unknown})
+        return Retrieved(self._items(found.rows), found.scores, ignored={"exclude": unknown})
 
     def allowed_items(self, items: np.ndarray, exclude: Sequence[str], filter: Filter | None) -> np.ndarray:
         """Which of some item indices, int32 [n], are not excluded and pass the filter: bool [n]."""
@@ -186,8 +185,7 @@ class Retriever:
             raise type(error)(f"queries[{place}]: {error}") from None
 
     def _retrieved(self, request: _Request, found: Found) -> Retrieved:
-        items = self.bundle.item_indices[found.rows]
-        return Retrieved(items, found.scores, request.user > 0, request.history, request.ignored)
+        return Retrieved(self._items(found.rows), found.scores, request.user > 0, request.history, request.ignored)
 
     def _user(self, query: Query) -> int:
         """The user's index, 0 when the request is for somebody the bundle does not know."""
@@ -200,8 +198,14 @@ class Retriever:
             return self.bundle.users.ids.index(query.user_id)
         return self.bundle.users.index(query.user_id)
 
+    def _items(self, rows: np.ndarray) -> np.ndarray:
+        """Index rows -> item indices."""
+        return rows + 1 if self.bundle.in_order else self.bundle.item_indices[rows]
+
     def _rows(self, items: np.ndarray) -> np.ndarray:
-        """Item indices -> the index rows of those that are indexed, int64."""
+        """Item indices -> the index rows of those that are indexed, int."""
+        if self.bundle.in_order:
+            return items - 1
         rows = self.bundle.rows[items]
         return rows if self.bundle.complete else rows[rows >= 0]
 
