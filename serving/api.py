@@ -66,14 +66,14 @@ class Api:
         """The items nearest to the item, by their vectors, by sessions or by titles; itself not among them."""
         params: schemas.SimilarParams = request.params()
         served, item_id = self._choice.served(params.bundle), unquote(request.path_id)
-        self._check_k(params.k)
+        k = self._k(params)
         chosen = _filter(served, params.filter)
         if params.kind == "embedding":
-            found = served.retriever.similar(item_id, params.k, params.exclude, chosen)
+            found = served.retriever.similar(item_id, k, params.exclude, chosen)
             indices, scores = found.items, found.scores
         else:
             indices, scores = served.browse.neighbours(item_id, params.kind)
-            kept = served.retriever.allowed_items(indices, params.exclude, chosen).nonzero()[0][: params.k]
+            kept = served.retriever.allowed_items(indices, params.exclude, chosen).nonzero()[0][:k]
             indices, scores = indices[kept], scores[kept]
         about = {"bundle": served.run, "item_id": item_id, "kind": params.kind}
         return served.writer.write(about, indices, scores, params.field)
@@ -166,12 +166,12 @@ class Api:
         lone: bool = False,
     ) -> bytes | Awaitable[bytes]:
         """The answer, beginning with `about`; the user's fresh items are put before the request's own history."""
-        self._check_k(body.k)
+        k = self._k(body)
         served.retriever.bundle.items.check_fields(body.fields)
         fresh = _fresh(served, body.user_id, recent) if recent else []
         history = body.history if not fresh else [*fresh, *(body.history or ())]
         chosen = _filter(served, body.filter)
-        query = Query(body.user_id, history, body.features, body.k, body.exclude_seen, body.exclude, chosen)
+        query = Query(body.user_id, history, body.features, k, body.exclude_seen, body.exclude, chosen)
 
         def write(found: Retrieved) -> bytes:
             head = {**about, **_facts(found, len(fresh))}
@@ -197,9 +197,12 @@ class Api:
             self._metrics.add("event_store_failures")
             return []
 
-    def _check_k(self, k: int) -> None:
-        if k > self._limits.max_k:
-            raise RequestError(f"`k` must be at most {self._limits.max_k} (`serve.max_k`), not {k}")
+    def _k(self, asked: schemas.Asked | schemas.SimilarParams) -> int:
+        if asked.k <= self._limits.max_k:
+            return asked.k
+        if "k" not in asked.model_fields_set:  # the schema's default is more than this server gives
+            return self._limits.max_k
+        raise RequestError(f"`k` must be at most {self._limits.max_k} (`serve.max_k`), not {asked.k}")
 
     def _batched(self, size: int) -> None:
         self._metrics.add("batches")

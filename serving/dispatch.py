@@ -103,6 +103,10 @@ class App:
         exchange.status, content, exchange.more = refusal(error)
         self._close(exchange, content)
 
+    def count_unread(self, status: int) -> None:
+        """Count what was no request, and was refused with this status."""
+        self._metrics.answered(OTHER, status, 0.0)
+
     def abandon(self, exchange: Exchange) -> None:
         """The client has gone. What it waited for in a queue is dropped; what was begun is finished."""
         if exchange.content is not None:

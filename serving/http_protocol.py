@@ -241,6 +241,7 @@ class HttpProtocol(asyncio.Protocol):
             return
         exchange = Exchange("GET", "", b"", {}, self._send)
         exchange.status, exchange.content, exchange.more = refusal(error)
+        self._app.count_unread(exchange.status)
         self._write(exchange, ends=True)
 
     def _balance(self) -> None:

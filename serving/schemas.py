@@ -21,6 +21,7 @@ MAX_EXCLUDE = 10_000
 MAX_FIELDS = 100
 MAX_REQUESTS = 256
 MAX_EVENTS = 1000
+K = "Items to return, at most `max_k` of GET /v1/bundle; absent: 50, or `max_k` where that is fewer."
 MAX_INTEGER = 2**31 - 1
 MAX_SECONDS = 2**40
 
@@ -86,7 +87,7 @@ class Asked(Request):
     features: dict[Text, Value] | None = Field(
         None, description="Values by user field; they replace the known user's own. Absent or null: missing."
     )
-    k: int = Field(50, ge=1, le=MAX_INTEGER, description="Items to return, at most `max_k` of GET /v1/bundle.")
+    k: int = Field(50, ge=1, le=MAX_INTEGER, description=K)
     exclude_seen: bool = Field(True, description="Leave out the items of the history.")
     exclude: list[Id] = _some(max_length=MAX_EXCLUDE, description="Item ids to leave out.")
     filter: Filter | None = Field(None, description="What the items must fulfil.")
@@ -115,7 +116,7 @@ class SimilarParams(BundleParams):
         description="By what they are near: the vectors of the model, sessions that hold both, or their titles. Of "
         "sessions and titles a bundle lists a few for each item, so fewer than k may pass.",
     )
-    k: int = Field(50, ge=1, le=MAX_INTEGER, description="Items to return, at most `max_k` of GET /v1/bundle.")
+    k: int = Field(50, ge=1, le=MAX_INTEGER, description=K)
     field: list[Text] = Field([], max_length=MAX_FIELDS, description="An item field to return; may be repeated.")
     exclude: list[Id] = Field([], max_length=MAX_EXCLUDE, description="An item to leave out; may be repeated.")
     filter: JsonFilter | None = Field(None, description="What the items must fulfil: a filter, as JSON text.")

@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks import train, train_ours, train_profile
+from benchmarks import train, train_ours, train_profile, train_xla
 from benchmarks.train_task import BATCH, EVENTS_PER_USER, LENGTH, WARM, Clock, TrainTask
+from pipeline.catalogue import FieldTable
+from pipeline.dataset import TrainDataset
 
 
 @pytest.fixture
@@ -52,6 +54,14 @@ def test_our_side_trains_every_task(task, tmp_path):
     model = train_ours.make_model(asked, train_ours.configuration(asked), tmp_path / "artefacts")
     assert [each.name for each in model.tasks] == list(train_ours.TASKS)
     assert model.item_embeddings.width == 4 * 64
+
+
+def test_xla_trains_the_same_step(task):
+    config = train_ours.configuration(task)
+    dataset = TrainDataset(config, train_ours.sequences(task), FieldTable((), {}), task.items + 1)
+    batch = next(dataset.batches(1))
+    plain, compiled = (float(train_xla.make_step(task, each)(batch)["loss"]) for each in (False, True))
+    assert compiled == pytest.approx(plain, rel=0.1), "their weights are drawn anew"
 
 
 def runs(**speeds: float) -> list[train.Run]:

@@ -139,6 +139,16 @@ def test_garbage_is_refused_or_waits_for_more(numbers: Any, garbage: bytes) -> N
     assert all(status >= 400 for status, _ in answers(wire.written))
 
 
+def test_what_is_no_request_is_counted(numbers: Any) -> None:
+    def refused() -> list[str]:
+        return [line for line in numbers[0].text().splitlines() if 'route="other",status="400"' in line]
+
+    before = refused()
+    talk(numbers, lambda protocol, *_: protocol.data_received(b"\x16\x03\x01 no HTTP\r\n\r\n"))
+    assert len(refused()) == 1
+    assert refused() != before
+
+
 def test_path_that_is_not_encoded_is_refused_with_the_cure(numbers: Any) -> None:
     sent = "GET /v1/items?q=café HTTP/1.1\r\n\r\n".encode()
     wire = talk(numbers, lambda protocol, *_: protocol.data_received(sent))

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from serving_fixture import ITEMS, TRAINED, USERS, history, item_id
+from serving_fixture import ITEMS, TRAINED, USERS, history, item_id, running_server
 
 from serving.bundle import Bundle
 from serving.retriever import Query, Retriever
@@ -64,6 +64,13 @@ def test_recommend_by_history_and_features_reports_what_it_ignored(server_url: s
     assert answer["ignored"] == {"history": ["nope"], "exclude": ["x"]}
     assert (answer["known_user"], answer["history_length"], len(answer["items"])) == (False, 1, 50)
     assert ODD not in [item["item_id"] for item in answer["items"]]
+
+
+def test_server_of_short_answers_gives_what_it_has_when_not_told_how_many(bundle_path: Path, tmp_path: Path) -> None:
+    with running_server(bundle_path, tmp_path / "log", max_k=7) as (url, _):
+        assert len(post(url, {"user_id": "u3"}).json()["items"]) == 7
+        assert len(get(url, f"items/{item_id(1)}/similar").json()["items"]) == 7
+        assert post(url, {"user_id": "u3", "k": 8}).status_code == 422
 
 
 @pytest.mark.parametrize("name", [item_id(1), ODD])
