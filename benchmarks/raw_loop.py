@@ -90,13 +90,19 @@ def names_of(bundle: Bundle) -> list[str]:
     return bundle.users.ids.decode(np.array(users_of(bundle)))
 
 
-def timed(calls: list[Callable[[], Any]], seconds: float) -> dict[str, float]:
-    """Call in turn for so long, after a warm-up: calls a second of wall time, CPU and median microseconds a call."""
+def timed(calls: list[Callable[[], Any]], seconds: float, rest: float = 0.0) -> dict[str, float]:
+    """Call in turn for so long, after a warm-up: calls a second of wall time, CPU and median microseconds a call.
+
+    rest: seconds to sleep before each call. The median is of the calls alone.
+    """
     for call in calls[:WARM]:
         call()
     walls: list[float] = []
     started, cpu = time.perf_counter(), time.process_time()
-    while (now := time.perf_counter()) - started < seconds:
+    while time.perf_counter() - started < seconds:
+        if rest:
+            time.sleep(rest)
+        now = time.perf_counter()
         calls[len(walls) % len(calls)]()
         walls.append(time.perf_counter() - now)
     elapsed, cpu = time.perf_counter() - started, time.process_time() - cpu
@@ -115,9 +121,10 @@ def main() -> None:
     parser.add_argument("--what", choices=kinds, default="raw")
     parser.add_argument("--k", type=int, default=500)
     parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--rest-us", type=float, default=0.0, help="microseconds of sleep before each call")
     arguments = parser.parse_args()
     calls = kinds[arguments.what](Bundle.open(arguments.bundle), arguments.k)
-    print(json.dumps(timed(calls, arguments.seconds)))
+    print(json.dumps(timed(calls, arguments.seconds, arguments.rest_us / 1e6)))
 
 
 if __name__ == "__main__":
