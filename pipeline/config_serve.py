@@ -29,7 +29,7 @@ class ServeConfig(Section):
     workers: PositiveInt = 1
     """Processes, each of which answers from one core; all of them map the same index."""
     max_k: PositiveInt = 1000
-    """Items of an answer at most; requests for more, and those without `k` where it is under 50, are answered 422."""
+    """Items of an answer at most: requests for more are answered 422; those without `k` get 50, or this if fewer."""
     max_body_bytes: PositiveInt = 2_000_000
     """Bytes of a request's body at most; 413 beyond."""
     max_queue: PositiveInt = 256
