@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from serving.shared_numbers import SharedNumbers
 
-STATUSES = (200, 202, 304, 400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 500, 503)
+STATUSES = (200, 202, 304, 400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 431, 500, 503)
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Upper bounds of the histogram's buckets."""
 OTHER = "other"

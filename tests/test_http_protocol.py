@@ -139,12 +139,13 @@ def test_garbage_is_refused_or_waits_for_more(numbers: Any, garbage: bytes) -> N
     assert all(status >= 400 for status, _ in answers(wire.written))
 
 
-def test_what_is_no_request_is_counted(numbers: Any) -> None:
+@pytest.mark.parametrize(("sent", "status"), [(b"\x16\x03\x01 no HTTP\r\n\r\n", 400), (b"x" * 70_000, 431)])
+def test_what_is_no_request_is_counted(numbers: Any, sent: bytes, status: int) -> None:
     def refused() -> list[str]:
-        return [line for line in numbers[0].text().splitlines() if 'route="other",status="400"' in line]
+        return [line for line in numbers[0].text().splitlines() if f'route="other",status="{status}"' in line]
 
     before = refused()
-    talk(numbers, lambda protocol, *_: protocol.data_received(b"\x16\x03\x01 no HTTP\r\n\r\n"))
+    talk(numbers, lambda protocol, *_: protocol.data_received(sent))
     assert len(refused()) == 1
     assert refused() != before
 

@@ -2,7 +2,8 @@
 
 import re
 
-from serving.metrics import Metrics
+from serving.metrics import STATUSES, Metrics
+from serving.openapi import MEANINGS
 from serving.shared_numbers import SharedNumbers
 
 ROUTES = ["recommend", "item"]
@@ -43,3 +44,7 @@ def test_worker_that_takes_anothers_place_goes_on_counting_but_forgets_its_state
     found = numbers(after.text())
     assert (found["twotower_in_flight"], found["twotower_batches_total"]) == (0, 3)
     file.unlink()
+
+
+def test_every_documented_refusal_is_counted_as_what_it_is():
+    assert MEANINGS.keys() <= set(STATUSES)
