@@ -118,8 +118,7 @@ def one_core(server: Server) -> Iterator[None]:
     """The server and the wrk of `load` share a processor.
 
     With one connection they take turns. On two processors each turn is an interrupt from one to the other, and in a
-    virtual machine such an interrupt costs both more than a small request does: what it does to a processor slows the
-    next fifth of a millisecond down by half.
+    virtual machine both find their caches cold after it.
     """
     cores = os.sched_getaffinity(0)
     processes = [0, *(server.workers() or [server.process.pid])]

@@ -45,9 +45,7 @@ class Reloader:
         # glibc gives each thread a heap of its own. Two threads load bundles in turn, so that each finds an empty heap:
         # in the holes of another a bundle, or what requests need, would keep pages half used.
         self._holding, self._empty = (ThreadPoolExecutor(1, "loader") for _ in range(2))
-        self.served = Served.of(self._holding.submit(Bundle.open, path).result())
-        for _ in self.served.warm():
-            pass
+        self.served = Served.open(path, self._holding)
         self.last: dict[str, Any] = {"state": "none", "run": None, "error": None}
         self._loading = asyncio.Lock()
 

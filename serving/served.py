@@ -1,6 +1,7 @@
 """The bundle being served, as a request sees it from its beginning to its end."""
 
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Self
 
@@ -26,9 +27,9 @@ class Served:
     browse: Browse
 
     @classmethod
-    def open(cls, path: Location | str) -> Self:
-        """Open a bundle, check it, and warm it. Raises ArtifactError."""
-        served = cls.of(Bundle.open(path))
+    def open(cls, path: Location | str, thread: Executor) -> Self:
+        """Open a bundle in a thread, whose heap will hold it, check it, and warm it here. Raises ArtifactError."""
+        served = cls.of(thread.submit(Bundle.open, path).result())
         for _ in served.warm():
             pass
         return served

@@ -1,19 +1,25 @@
 """benchmarks/serve_peers.py: a peer's index answers like ours, and the verdict follows from the figures."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import faiss
 import numpy as np
 import pytest
 
-from benchmarks import peer_librecommender, peer_tune
+from benchmarks import peer_librecommender, peer_server, peer_tune
 from benchmarks.peer_indexes import LEAVES, Opened, PeerShard, deepen_ours, depths_of_ours
 from benchmarks.raw_loop import users_of
 from benchmarks.serve_peers import beaten_by
+from pipeline.storage import locate
 from serving.bundle import Bundle
 from serving.index import ItemIndex
+from serving.metrics import Metrics
+from serving.reload import Reloader
+from serving.served import Served
 from serving.shard import Shard
+from serving.shared_numbers import SharedNumbers
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +41,18 @@ def test_index_of_a_peer_leaves_out_what_ours_does(bundle: Bundle) -> None:
             found, ours = (index.search(query[np.newaxis], 20, excluded) for index in (theirs, bundle.index))
             np.testing.assert_allclose(found.scores, ours.scores, atol=1e-5)
             assert not set(found.rows.tolist()) & set(excluded.tolist())
+
+
+def test_server_answers_from_the_index_of_the_peer(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Served, "open", Served.open)  # what `install` replaces is put back
+    monkeypatch.setattr(peer_server, "use_environment", lambda: None)
+    opened = Opened(lambda queries, n: (np.ones((1, n), np.float32), np.arange(n)[np.newaxis]), lambda _: None)
+    monkeypatch.setitem(peer_server.PEERS, "made", SimpleNamespace(open=lambda *_: opened))
+    peer_server.install("made", 1, bundle_path)
+    numbers = SharedNumbers.make(1, Metrics.columns([]))
+    reloader = Reloader(locate(str(bundle_path)), Metrics(SharedNumbers(numbers, 1, Metrics.columns([])), 0, []), "")
+    assert isinstance(reloader.served.retriever.bundle.index.shards[0], PeerShard)
+    numbers.unlink()
 
 
 def test_our_index_with_lists_is_searched_at_the_depth_that_is_set(bundle: Bundle) -> None:
