@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 from serving_fixture import ITEMS, ROOT, TRAINED, USERS
 
+import serving.bundle
 from pipeline.errors import ArtifactError
 from serving.bundle import VERSION, Bundle
 from serving.filters import parse_filter
@@ -203,3 +204,12 @@ def test_fresh_process_answers_without_tensorflow_or_training_code(bundle_path: 
         [sys.executable, "-c", FRESH, str(bundle_path)], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert run.stdout.split(maxsplit=1) == ["7", "[]\n"]
+
+
+@pytest.mark.parametrize("swapped", [None, 0, 3, 4, 7])
+def test_rows_are_in_order_unless_two_neighbours_are_not(swapped: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving.bundle, "BLOCK", 4)
+    indices = np.arange(1, 10)
+    if swapped is not None:
+        indices[[swapped, swapped + 1]] = indices[[swapped + 1, swapped]]
+    assert serving.bundle._ascend(indices) is (swapped is None)
