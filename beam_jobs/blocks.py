@@ -105,12 +105,10 @@ def row_groups(paths: Iterable[Location]) -> list[tuple[str, int]]:
     return [(str(path), group) for path, of in zip(paths, footers, strict=True) for group in range(of.num_row_groups)]
 
 
-def read_row_group(
-    source: tuple[str, int], strings: list[str] | None = None, columns: list[str] | None = None
-) -> pa.Table:
-    """One row group, or some columns of it; those named in `strings` come dictionary-encoded with int32 codes."""
+def read_row_group(source: tuple[str, int], strings: list[str] | None = None) -> pa.Table:
+    """One row group; those columns named in `strings` come dictionary-encoded with int32 codes."""
     path, group = source
-    table = open_parquet(path, strings or []).read_row_group(group, columns)
+    table = open_parquet(path, strings or []).read_row_group(group)
     for name in strings or []:
         if not pa.types.is_dictionary(table[name].type):
             table = table.set_column(table.column_names.index(name), name, table[name].dictionary_encode())

@@ -10,7 +10,7 @@ all other jobs count codes, and hash no string twice (docs/adr/0013-days-are-cod
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -20,8 +20,8 @@ import numpy as np
 import pyarrow as pa
 
 from beam_jobs import blocks
-from beam_jobs.batch_files import metadata, read_batch, write_batches
-from beam_jobs.events import STRINGS, UserEvents, in_order, repeats
+from beam_jobs.batch_files import metadata, write_batches
+from beam_jobs.events import STRINGS, in_order, repeats
 from beam_jobs.job import count, main, progress, run_pipeline
 from beam_jobs.shuffle import Shuffle, shuffle
 from pipeline.artifacts import Artifact, Draft, Spec, create, current, open_artifact
@@ -49,28 +49,25 @@ class Window:
         """The day that the ages of a decay count from: the last of the window."""
         return date.fromisoformat(self.artifact.counts["last_day"])
 
-    def sources(self) -> list[tuple[int, list[str]]]:
-        """(partition, its files, the days ascending): the elements of a job over complete users."""
-        files: list[list[str]] = [[] for _ in range(self.partitions)]
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """The fingerprint of the events of each day, by date."""
+        return {_date(day): day.fingerprint for day in self.days}
+
+    def files(self, without: Container[str] = ()) -> dict[int, list[str]]:
+        """The files of each partition of users that has events, the days ascending, some dates left out."""
+        files: dict[int, list[str]] = {}
         for day in self.days:
-            for path in day.locations("events-"):
-                files[_partition(path)].append(str(path))
-        return [(partition, paths) for partition, paths in enumerate(files) if paths]
+            if _date(day) not in without:
+                for path in day.locations("events-"):
+                    files.setdefault(_partition(path), []).append(str(path))
+        return files
 
     @classmethod
     def read(cls, config: Config) -> "Window":
         """Open the window and its days. Raises ArtifactError when one is missing or not the one that was counted."""
         artifact = open_artifact(config.prepared_dir(KIND), KIND, VERSION)
         return cls(artifact, tuple(_days(config, artifact)), config.prepare.partitions)
-
-
-def read_users(paths: Sequence[str], prepare: PrepareConfig) -> UserEvents:
-    """The complete users of one partition, from its files of all days; a user's events beyond the most are cut."""
-    events = UserEvents.from_days(map(read_batch, paths))
-    latest = events.latest(prepare.max_user_events)
-    count("users_cut", np.count_nonzero(latest.lengths < events.lengths))
-    count("events_cut", len(events.items) - len(latest.items))
-    return latest
 
 
 def days_of(known: Iterable[str], prepare: PrepareConfig) -> list[str]:
@@ -139,6 +136,10 @@ class WriteDay(beam.DoFn):
 def part_name(partition: int) -> str:
     """The file of a partition of users in a day's artefact."""
     return f"events-{partition:05d}.arrow"
+
+
+def _date(day: Artifact) -> str:
+    return day.path.name.removeprefix("date=")
 
 
 def _partition(path: Location) -> int:

@@ -1,6 +1,5 @@
 """Events as columns of codes: those of one day as they are coded, and those of complete users as jobs read them."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +7,7 @@ import pyarrow as pa
 
 from beam_jobs import blocks
 from pipeline.config import SplitConfig
-from pipeline.split import cut, order_by, order_events
+from pipeline.split import cut, order_events
 
 STRINGS = ["user_id", "item_id"]
 
@@ -41,30 +40,18 @@ class UserEvents:
     """The events of complete users, user after user, each user's in order.
 
     user_ids: strings [U]; user u owns the rows offsets[u] .. offsets[u + 1], offsets int64 [U + 1].
-    items: int32 [n], codes into item_ids [I]; timestamps: int64 [n], Unix seconds.
+    items: int32 [n], codes of the window's items; timestamps: int64 [n], Unix seconds.
     """
 
     user_ids: pa.Array
     offsets: np.ndarray
     items: np.ndarray
     timestamps: np.ndarray
-    item_ids: pa.Array
 
     @classmethod
-    def from_days(cls, days: Iterable[pa.Table]) -> "UserEvents":
-        """From tables of ordered events (see in_order), one a day, the days ascending; one table at least.
-
-        Events of different days differ in time, so that the days need no sorting by time again.
-        """
-        table = pa.concat_tables(days).unify_dictionaries().combine_chunks()
-        users, user_ids = blocks.dictionary(table["user_id"])
-        items, item_ids = blocks.dictionary(table["item_id"])
-        timestamps = table["timestamp"].to_numpy()
-        if np.any(users[1:] < users[:-1]):
-            order = order_by(users)
-            items, timestamps = items[order], timestamps[order]
-        offsets = np.concatenate(([0], np.cumsum(np.bincount(users, minlength=len(user_ids)))))
-        return cls(user_ids, offsets, items, timestamps, item_ids)
+    def nothing(cls) -> "UserEvents":
+        """No user."""
+        return cls(pa.array([], pa.string()), np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int64))
 
     @property
     def lengths(self) -> np.ndarray:
@@ -73,20 +60,25 @@ class UserEvents:
 
     def select(self, users: np.ndarray) -> "UserEvents":
         """The users at these places (int [V]), in that order."""
+        if np.array_equal(users, np.arange(len(self.user_ids))):
+            return self
         lengths = self.lengths[users]
         offsets = np.concatenate(([0], np.cumsum(lengths)))
         rows = np.arange(offsets[-1]) + np.repeat(self.offsets[users] - offsets[:-1], lengths)
-        return UserEvents(
-            self.user_ids.take(pa.array(users)), offsets, self.items[rows], self.timestamps[rows], self.item_ids
-        )
+        return UserEvents(self.user_ids.take(pa.array(users)), offsets, self.items[rows], self.timestamps[rows])
+
+    def where(self, kept: np.ndarray) -> "UserEvents":
+        """Only these events (bool [n]), of all users."""
+        if kept.all():
+            return self
+        offsets = np.concatenate(([0], np.cumsum(kept)))[self.offsets]
+        return UserEvents(self.user_ids, offsets, self.items[kept], self.timestamps[kept])
 
     def latest(self, most: int) -> "UserEvents":
         """Only the last `most` events of each user."""
         if np.all(self.lengths <= most):
             return self
-        kept = np.arange(len(self.items)) >= np.repeat(self.offsets[1:] - most, self.lengths)
-        offsets = np.concatenate(([0], np.cumsum(np.minimum(self.lengths, most))))
-        return UserEvents(self.user_ids, offsets, self.items[kept], self.timestamps[kept], self.item_ids)
+        return self.where(np.arange(len(self.items)) >= np.repeat(self.offsets[1:] - most, self.lengths))
 
     def train_rows(self, split: SplitConfig) -> np.ndarray:
         """bool [n]: which events are train."""

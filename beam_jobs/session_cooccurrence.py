@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_jobs import blocks
-from beam_jobs.day_events import Window
 from beam_jobs.item_pairs import Places, divided, mirrored, pair_keys
 from beam_jobs.job import count, main, progress, run_pipeline
 from beam_jobs.sessions import decay, distinct_items, positions, session_numbers
 from beam_jobs.shuffle import Shuffle, shuffle
+from beam_jobs.window_events import WindowEvents
 from pipeline import sequences
 from pipeline.artifacts import Artifact, Spec, create, current, open_artifact
 from pipeline.catalogue import MISSING, Vocabularies, item_table
@@ -213,7 +213,7 @@ def check_category_field(field: str | None, vocabularies: Vocabularies) -> None:
 
 def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
     """Write the co-occurrences unless they are current. Needs the vocabularies and the user sequences."""
-    tables, window = Tables.read(config.tables_dir), Window.read(config)
+    tables, window = Tables.read(config.tables_dir), WindowEvents.read(config)
     vocabularies = Vocabularies.read(config.prepared_dir("vocabularies"))
     source = open_artifact(config.prepared_dir(sequences.KIND), sequences.KIND, sequences.VERSION)
     session, partitions = config.prepare.session, config.prepare.partitions
@@ -246,7 +246,7 @@ def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
     return open_artifact(path, KIND, VERSION)
 
 
-def _spec(config: Config, tables: Tables, window: Window, vocabularies: Artifact, source: Artifact) -> Spec:
+def _spec(config: Config, tables: Tables, window: WindowEvents, vocabularies: Artifact, source: Artifact) -> Spec:
     session = config.prepare.session
     inputs = {"user_sequences": source.fingerprint}
     if session.same_category_field is not None:

@@ -1,4 +1,4 @@
-"""Beam job: the coded days -> one row per user, in order, cut into train | validation | test."""
+"""Beam job: the events of the window -> one row per user, in order, cut into train | validation | test."""
 
 import sys
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_jobs import blocks
-from beam_jobs.day_events import Window, read_users
 from beam_jobs.events import UserEvents
 from beam_jobs.job import count, main, progress, run_pipeline
+from beam_jobs.window_events import WindowEvents, item_ids, read_users
 from pipeline.artifacts import Artifact, Spec, create, current, open_artifact
 from pipeline.catalogue import Vocabularies
 from pipeline.config import Config, SplitConfig
@@ -27,8 +27,11 @@ EVENTS_PER_GROUP = 1_000_000
 ENCODING = {"timestamps.list.element": "DELTA_BINARY_PACKED", "items.list.element": "PLAIN"}
 
 
-def sequences(events: UserEvents, users: Vocabulary, items: Vocabulary, split: SplitConfig) -> pa.Table:
-    """The rows (SCHEMA) of some complete users, by user index; users outside the vocabulary are left out."""
+def sequences(events: UserEvents, users: Vocabulary, item_index: np.ndarray, split: SplitConfig) -> pa.Table:
+    """The rows (SCHEMA) of some complete users, by user index; users outside the vocabulary are left out.
+
+    item_index: int32 [I], the index of each item of the window, 0 where it is unknown.
+    """
     user_index = users.encode(events.user_ids)
     known = np.flatnonzero(user_index)
     events = events.select(known[np.argsort(user_index[known])])
@@ -36,7 +39,7 @@ def sequences(events: UserEvents, users: Vocabulary, items: Vocabulary, split: S
     ends = pa.array(events.offsets, pa.int32())
     columns = [
         pa.array(np.sort(user_index[known]), pa.int32()),
-        pa.ListArray.from_arrays(ends, pa.array(items.encode(events.item_ids)[events.items], pa.int32())),
+        pa.ListArray.from_arrays(ends, pa.array(item_index[events.items], pa.int32())),
         pa.ListArray.from_arrays(ends, pa.array(events.timestamps, pa.int64())),
         pa.array(train_end, pa.int32()),
         pa.array(validation_end, pa.int32()),
@@ -54,18 +57,19 @@ def write_sequences(table: pa.Table, path: str) -> None:
 
 
 class WriteSequences(beam.DoFn):
-    """(partition of users, its files) -> part-<partition>.parquet."""
+    """(partition of users, its file) -> part-<partition>.parquet."""
 
-    def __init__(self, vocabularies: Location, config: Config, folder: Location) -> None:
-        self.vocabularies, self.folder = str(vocabularies), str(folder)
+    def __init__(self, vocabularies: Location, items: Location, config: Config, folder: Location) -> None:
+        self.vocabularies, self.items, self.folder = str(vocabularies), str(items), str(folder)
         self.split, self.prepare = config.split, config.prepare
 
     def setup(self) -> None:
-        self.known = Vocabularies.read(self.vocabularies)
+        known = Vocabularies.read(self.vocabularies)
+        self.users, self.item_index = known.users, known.items.encode(item_ids(self.items))
 
-    def process(self, element: tuple[int, list[str]]) -> None:
-        partition, paths = element
-        table = sequences(read_users(paths, self.prepare), self.known.users, self.known.items, self.split)
+    def process(self, element: tuple[int, str]) -> None:
+        partition, path = element
+        table = sequences(read_users(path, self.prepare), self.users, self.item_index, self.split)
         items = table["items"].combine_chunks().flatten().to_numpy()
         train, known = table["train_end"].to_numpy().sum(), table["validation_end"].to_numpy().sum()
         count("users", len(table))
@@ -78,14 +82,14 @@ class WriteSequences(beam.DoFn):
 
 
 def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
-    """Write the user sequences unless they are current. Needs the coded days and the vocabularies."""
-    window, vocabularies = Window.read(config), Vocabularies.read(config.prepared_dir("vocabularies")).artifact
+    """Write the user sequences unless they are current. Needs the window's events and the vocabularies."""
+    window, vocabularies = WindowEvents.read(config), Vocabularies.read(config.prepared_dir("vocabularies")).artifact
     path, partitions = config.prepared_dir(KIND), config.prepare.partitions
     spec = Spec(
         KIND,
         VERSION,
         inputs={
-            "day_events": window.artifact.fingerprint,
+            "window_events": window.artifact.fingerprint,
             "users": vocabularies.checksum("users.parquet"),
             "items": vocabularies.checksum("items.parquet"),
         },
@@ -98,7 +102,7 @@ def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
     if artifact := current(path, spec):
         return artifact
     with create(path, spec) as draft, progress(KIND, [draft.target], "part-*.parquet", partitions):
-        write = beam.ParDo(WriteSequences(vocabularies.path, config, draft.target))
+        write = beam.ParDo(WriteSequences(vocabularies.path, window.items, config, draft.target))
         draft.counts.update(
             run_pipeline(
                 lambda pipeline: pipeline | "users" >> beam.Create(window.sources()) | write,

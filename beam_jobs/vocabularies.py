@@ -1,4 +1,4 @@
-"""Beam job: the events and the catalogue -> the vocabularies of items, users and field values."""
+"""Beam job: the window's events and the catalogue -> the vocabularies of items, users and field values."""
 
 import json
 import sys
@@ -16,15 +16,15 @@ from apache_beam import pvalue
 from beam_jobs import blocks
 from beam_jobs.catalogue_counts import VALUES, CountedChunk, counted_fields, read_chunks
 from beam_jobs.chunks import SIDES
-from beam_jobs.day_events import Window, read_users
 from beam_jobs.events import UserEvents
 from beam_jobs.job import count, main, progress, run_pipeline
+from beam_jobs.window_events import WindowEvents, item_ids, read_users
 from pipeline.artifacts import Artifact, Spec, create, current, open_artifact
 from pipeline.catalogue import KIND, MISSING, NUMERIC_FILE, VERSION, field_file
 from pipeline.config import Config, PrepareConfig, SplitConfig
 from pipeline.errors import InputError
 from pipeline.split import time_bounds
-from pipeline.storage import Location
+from pipeline.storage import Location, open_parquet
 from pipeline.tables import FieldSchema, Tables
 
 # ---- kernels: numpy and Arrow in, numpy and Arrow out
@@ -34,16 +34,36 @@ def count_train(events: UserEvents, split: SplitConfig) -> tuple[pa.Table, pa.Ta
     """Train events of each kept user and of each item.
 
     Users with fewer than `split.min_events` events (over all parts) are left out, with all their events.
-    Returns: (users, items), each with columns value: string, count: int64; a kept user may have count 0.
+    Returns: users, with columns value: string, count: int64 (a kept user may have count 0); items, with columns
+      code: int32, count: int64 > 0.
     """
-    kept = events.lengths >= split.min_events
-    events = events.select(np.flatnonzero(kept))
+    events = events.select(np.flatnonzero(events.lengths >= split.min_events))
     train = events.train_rows(split)
     of_user = np.diff(np.concatenate(([0], np.cumsum(train)))[events.offsets])
-    of_item = np.bincount(events.items[train], minlength=len(events.item_ids))
-    trained = of_item > 0
+    of_item = np.bincount(events.items[train])
+    trained = np.flatnonzero(of_item)
     users = pa.table({"value": events.user_ids, "count": of_user})
-    return users, pa.table({"value": events.item_ids.filter(pa.array(trained)), "count": of_item[trained]})
+    return users, pa.table({"code": trained.astype(np.int32), "count": of_item[trained]})
+
+
+def merge_items(counted: Iterable[pa.Table], ids: pa.Array, catalogue: pa.Array, minimum: int) -> pa.Table:
+    """Add up the train events of items (code, count) -> value, count in index order.
+
+    ids: of the codes. Items of the catalogue are all there, others need `minimum` events.
+    """
+    counts = np.zeros(len(ids), dtype=np.int64)
+    for table in counted:
+        counts[table["code"].to_numpy()] += table["count"].to_numpy()
+    place = np.asarray(pc.fill_null(pc.index_in(ids, value_set=catalogue), -1))
+    listed = np.zeros(len(catalogue), dtype=np.int64)
+    listed[place[place >= 0]] = counts[place >= 0]
+    outside = (place < 0) & (counts > 0)
+    enough = outside & (counts >= minimum)
+    count("items_outside_catalogue", np.count_nonzero(enough))
+    count("items_dropped", np.count_nonzero(outside & ~enough))
+    count("items_trained", np.count_nonzero(listed) + np.count_nonzero(enough))
+    values = pa.concat_arrays([catalogue, ids.filter(pa.array(enough))])
+    return blocks.largest_first(pa.table({"value": values, "count": np.concatenate((listed, counts[enough]))}))
 
 
 def bucket_boundaries(numbers: np.ndarray, buckets: int) -> np.ndarray:
@@ -66,12 +86,12 @@ Users = pvalue.TaggedOutput[Literal["users"], bytes]
 
 
 class CountTrain(beam.DoFn):
-    """(partition of users, its files) -> users: one block; items: (partition of items, block)."""
+    """(partition of users, its file) -> items: one block; users: one block."""
 
     def __init__(self, split: SplitConfig, prepare: PrepareConfig) -> None:
         self.split, self.prepare = split, prepare
 
-    def process(self, element: tuple[int, list[str]]) -> Iterator[tuple[int, bytes] | Users]:
+    def process(self, element: tuple[int, str]) -> Iterator[bytes | Users]:
         events = read_users(element[1], self.prepare)
         users, items = count_train(events, self.split)
         count("events", len(events.items))
@@ -79,34 +99,19 @@ class CountTrain(beam.DoFn):
         count("users_dropped", len(events.user_ids) - len(users))
         count("train_events", pc.sum(users["count"]).as_py() or 0)
         yield pvalue.TaggedOutput("users", blocks.pack(users))
-        yield from split_values(items, catalogue=False, partitions=self.prepare.partitions)
+        yield blocks.pack(items)
 
 
-def split_values(counted: pa.Table, catalogue: bool, partitions: int) -> Iterator[tuple[int, bytes]]:
-    """Counted values -> a block per partition of their hash; `listed` says that the catalogue has them."""
-    listed = pa.array(np.full(len(counted), int(catalogue), dtype=np.int64))
-    table = counted.append_column("listed", listed)
-    partition = (blocks.string_hash(table["value"].combine_chunks()) % np.uint64(partitions)).astype(np.uint16)
-    for number, part in blocks.split(table, partition, partitions):
-        yield number, blocks.pack(part)
+def write_items(_: None, counted: list[bytes], ids: str, catalogue: str, minimum: int, path: str) -> None:
+    """Write the vocabulary of items."""
+    listed = open_parquet(catalogue).read(columns=["item_id"])["item_id"].combine_chunks().cast(pa.string())
+    write_values(path, merge_items(map(blocks.unpack, counted), item_ids(ids), listed, minimum))
 
 
-def catalogue_items(source: tuple[str, int], partitions: int) -> Iterator[tuple[int, bytes]]:
-    """One row group of the items table -> its ids, with no event yet."""
-    ids = blocks.read_row_group(source, columns=["item_id"])["item_id"].cast(pa.string())
-    counted = pa.table({"value": ids, "count": np.zeros(len(ids), dtype=np.int64)})
-    yield from split_values(counted, catalogue=True, partitions=partitions)
-
-
-def merge_items(element: tuple[int, Iterable[bytes]], minimum: int) -> bytes:
-    """Add up the counts of one partition of items; items outside the catalogue need `minimum` events."""
-    table = blocks.sum_strings(blocks.unpack(b) for b in element[1])
-    listed = pc.greater(table["listed"], 0)
-    kept = pc.or_(listed, pc.greater_equal(table["count"], minimum))
-    count("items_outside_catalogue", pc.sum(pc.and_not(kept, listed)).as_py() or 0)
-    count("items_dropped", pc.sum(pc.invert(kept)).as_py() or 0)
-    count("items_trained", pc.sum(pc.and_(kept, pc.greater(table["count"], 0))).as_py() or 0)
-    return blocks.pack(table.filter(kept).select(["value", "count"]))
+def write_users(_: None, counted: list[bytes], path: str) -> None:
+    """Write the vocabulary of users, each counted in one block."""
+    nothing = pa.table({"value": pa.array([], pa.string()), "count": np.zeros(0, dtype=np.int64)})
+    write_values(path, blocks.largest_first(pa.concat_tables([nothing, *(blocks.unpack(b) for b in counted)])))
 
 
 class WriteField(beam.DoFn):
@@ -135,12 +140,6 @@ def write_values(path: str, table: pa.Table) -> None:
     blocks.write_part(path, lambda aside: pq.write_table(table, aside))
 
 
-def write_merged(_: None, merged: list[bytes], path: str) -> None:
-    """Write the vocabulary of values counted in several blocks, each value in one of them."""
-    nothing = pa.table({"value": pa.array([], pa.string()), "count": np.zeros(0, dtype=np.int64)})
-    write_values(path, blocks.largest_first(pa.concat_tables([nothing, *(blocks.unpack(b) for b in merged)])))
-
-
 def write_boundaries(_: None, boundaries: dict[str, list[float]], path: str) -> None:
     """Write the bucket boundaries of all numeric fields."""
     text = json.dumps(boundaries, sort_keys=True)
@@ -150,29 +149,31 @@ def write_boundaries(_: None, boundaries: dict[str, list[float]], path: str) -> 
 def build(
     pipeline: beam.Pipeline,
     tables: Tables,
-    window: Window,
+    window: WindowEvents,
     chunks: dict[str, list[CountedChunk]],
     config: Config,
     folder: Location,
 ) -> None:
     """Add the whole job to a pipeline; it writes into `folder`."""
-    partitions, minimum = config.prepare.partitions, max(1, config.prepare.min_item_count)
+    minimum = max(1, config.prepare.min_item_count)
     one = pipeline | "once" >> beam.Create([None])
     counted = (
         pipeline
         | "users" >> beam.Create(window.sources())
         | beam.ParDo(CountTrain(config.split, config.prepare))
-        .with_output_types(tuple[int, bytes])
+        .with_output_types(bytes)
         .with_outputs("users", main="items")
     )
-    listed = (
-        pipeline
-        | "catalogue" >> beam.Create(blocks.row_groups([tables.artifact.location("items.parquet")]))
-        | beam.FlatMap(catalogue_items, partitions).with_output_types(tuple[int, bytes])
+    catalogue = str(tables.artifact.location("items.parquet"))
+    one | "write items" >> beam.Map(
+        write_items,
+        pvalue.AsList(counted["items"]),
+        str(window.items),
+        catalogue,
+        minimum,
+        str(folder / "items.parquet"),
     )
-    items = (counted["items"], listed) | beam.Flatten() | beam.GroupByKey() | beam.Map(merge_items, minimum)
-    one | "write items" >> beam.Map(write_merged, pvalue.AsList(items), str(folder / "items.parquet"))
-    one | "write users" >> beam.Map(write_merged, pvalue.AsList(counted["users"]), str(folder / "users.parquet"))
+    one | "write users" >> beam.Map(write_users, pvalue.AsList(counted["users"]), str(folder / "users.parquet"))
     fields = [
         (side, number, field)
         for side, schema in zip(SIDES, (tables.schema.item_fields, tables.schema.user_fields), strict=True)
@@ -190,11 +191,11 @@ def build(
 
 
 def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
-    """Write the vocabularies unless they are current. Needs the coded days and the counted catalogue.
+    """Write the vocabularies unless they are current. Needs the window's events and the counted catalogue.
 
     Raises InputError when no event is left to train on.
     """
-    tables, window = Tables.read(config.tables_dir), Window.read(config)
+    tables, window = Tables.read(config.tables_dir), WindowEvents.read(config)
     catalogue, chunks = read_chunks(config)
     if config.split.kind == "time":
         time_bounds(config.split)  # refuse an impossible split here, not in a worker
@@ -217,7 +218,7 @@ def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
     return open_artifact(path, KIND, VERSION)
 
 
-def _spec(config: Config, tables: Tables, window: Window, catalogue: Artifact) -> Spec:
+def _spec(config: Config, tables: Tables, window: WindowEvents, catalogue: Artifact) -> Spec:
     prepare = config.prepare
     buckets = {
         f.name: f.buckets for f in (*tables.schema.item_fields, *tables.schema.user_fields) if f.kind == "numeric"
@@ -226,7 +227,7 @@ def _spec(config: Config, tables: Tables, window: Window, catalogue: Artifact) -
         KIND,
         VERSION,
         inputs={
-            "day_events": window.artifact.fingerprint,
+            "window_events": window.artifact.fingerprint,
             "catalogue_counts": catalogue.fingerprint,
             "items": tables.artifact.checksum("items.parquet"),
         },

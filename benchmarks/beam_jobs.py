@@ -30,7 +30,7 @@ from benchmarks.measure import ROOT, Cost
 from benchmarks.workbench import ALONE, OURS, SIDES, Job, Run, Workbench, agree
 
 REFERENCE = "duckdb"
-COUNTED = ("day_events", "catalogue_counts", "vocabularies")
+COUNTED = ("day_events", "window_events", "catalogue_counts", "vocabularies")
 JOBS = {
     "vocabularies": Job(COUNTED, alone=("vocabularies",), target=3),
     "user_sequences": Job((*COUNTED, "user_sequences"), alone=("user_sequences",), target=3),

@@ -37,7 +37,7 @@ from pipeline.sequences import UserSequences
 from pipeline.statistics import mean_and_deviation
 from pipeline.tables import EVENTS, Tables
 
-JOBS = ["day_events", "catalogue_counts", "vocabularies", "user_sequences"]
+JOBS = ["day_events", "window_events", "catalogue_counts", "vocabularies", "user_sequences"]
 HIDDEN, N = 0.1, 50
 GAIN, COST = 2.0, 0.02
 """New items are to be found so many times as often, for at most this share of the HIT of the others."""

@@ -30,7 +30,7 @@ MOVING, FRESH, SINGLE = FOLDER / "moving", FOLDER / "fresh", FOLDER / "single"
 STAGES = {"import": ["import"], "prepare": ["prepare"], "both": ["import", "prepare"]}
 SIZE = {"users": 200_000, "items": 100_000, "catalogue": 500_000, "days": WINDOW + 1}
 ARTEFACTS = ["vocabularies", "user_sequences", "session_cooccurrence", "mutual_information"]
-STEPS = ["day_events", "catalogue_counts", "joint_counts", *ARTEFACTS]
+STEPS = ["day_events", "window_events", "catalogue_counts", "joint_counts", *ARTEFACTS]
 """All jobs but the title neighbours: the generated items have no titles."""
 PAID_AGAIN = 0.2
 """Of what a window costs beyond its last day alone, import and prepare together, the next day may cost so much."""

@@ -19,7 +19,7 @@ from pipeline.importers import import_source
 from pipeline.prepare import prepare
 
 WORKDIR = "work/ml-1m-negatives"
-JOBS = ["day_events", "catalogue_counts", "vocabularies", "user_sequences"]
+JOBS = ["day_events", "window_events", "catalogue_counts", "vocabularies", "user_sequences"]
 DEFAULT = ["loss.logq=negatives", "loss.negatives.mask_clicked=true"]
 """The defaults of the pipeline, whatever the config says."""
 ONLY_UNIFORM = ["loss.negatives.in_batch=false", "loss.negatives.uniform=1000"]

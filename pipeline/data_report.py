@@ -10,7 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from beam_jobs import catalogue_counts, day_events, mutual_information, session_cooccurrence, title_neighbours
+from beam_jobs import (
+    catalogue_counts,
+    day_events,
+    mutual_information,
+    session_cooccurrence,
+    title_neighbours,
+    window_events,
+)
 from beam_jobs.day_events import Window
 from pipeline import catalogue, data_figures, data_page, data_plots, data_warnings, sequences
 from pipeline.artifacts import Artifact, Spec, create, current, open_artifact
@@ -27,6 +34,7 @@ KIND, VERSION, FOLDER = "data_report", 1, "report"
 PREVIOUS = "previous"
 READS = {
     day_events.KIND: day_events.VERSION,
+    window_events.KIND: window_events.VERSION,
     catalogue_counts.KIND: catalogue_counts.VERSION,
     catalogue.KIND: catalogue.VERSION,
     sequences.KIND: sequences.VERSION,

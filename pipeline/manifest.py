@@ -11,7 +11,7 @@ from pipeline.errors import ArtifactError
 from pipeline.storage import Location
 
 MANIFEST = "MANIFEST.json"
-WRITTEN_BY = {"tables": "import", "vocabularies": "prepare", "user_sequences": "prepare"}
+WRITTEN_BY = {"tables": "import", "window_events": "prepare", "vocabularies": "prepare", "user_sequences": "prepare"}
 WRITTEN_BY |= {"model": "train", "checkpoint": "train", "evaluation": "evaluate", "bundle": "export"}
 """The command that writes each kind of artefact a reader may miss first."""
 

@@ -19,6 +19,7 @@ JOBS = {
     name: _job(name)
     for name in (
         "day_events",
+        "window_events",
         "catalogue_counts",
         "vocabularies",
         "user_sequences",

@@ -41,7 +41,7 @@ def config_of(workdir, **prepared: object) -> Config:
 
 
 def fingerprints(config: Config) -> dict[str, str]:
-    artifacts = prepare(config, only=["day_events", "catalogue_counts", *MERGED])
+    artifacts = prepare(config, only=["day_events", "window_events", "catalogue_counts", *MERGED])
     return {name: artifacts[name].fingerprint for name in MERGED}
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 
+import numpy as np
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,11 +36,27 @@ def by_time(log: list[Event]) -> list[Event]:
     return sorted(log, key=lambda e: (e[2], hashlib.sha1(f"{e[0]}:{e[1]}".encode()).hexdigest()))
 
 
+ITEMS = pa.array(list("abcd"))
+"""Of which the codes of UserEvents are places."""
+
+
 def users_of(events: UserEvents) -> dict[str, list[tuple[str, int]]]:
-    items = events.item_ids.take(pa.array(events.items)).to_pylist()
+    items = ITEMS.take(pa.array(events.items)).to_pylist()
     pairs = list(zip(items, events.timestamps.tolist(), strict=True))
     bounds = events.offsets.tolist()
     return {u: pairs[a:b] for u, a, b in zip(events.user_ids.to_pylist(), bounds, bounds[1:], strict=False)}
+
+
+def events_of(log: list[Event]) -> UserEvents:
+    """The log as complete users, one at a time."""
+    own = expected_users(log)
+    events = [event for rows in own.values() for event in rows]
+    return UserEvents(
+        pa.array(list(own)),
+        np.concatenate(([0], np.cumsum([len(rows) for rows in own.values()]))),
+        np.array(["abcd".index(item) for item, _ in events], np.int32),
+        np.array([timestamp for _, timestamp in events], np.int64),
+    )
 
 
 def expected_users(log: list[Event]) -> dict[str, list[tuple[str, int]]]:
@@ -61,22 +78,22 @@ def test_repeats_are_all_but_the_first_of_equal_events(log):
     assert sorted(rows_of(kept)) == sorted(set(log))
 
 
-@given(LOG)
-def test_days_merge_into_complete_users(log):
-    days = [[event for event in log if event[2] == day] for day in range(-2, 4)]
-    events = UserEvents.from_days(in_order(table_of(day)) for day in days if day)
-    assert users_of(events) == expected_users(log)
-
-
 @given(LOG, st.integers(1, 4))
 def test_the_latest_events_of_each_user(log, most):
-    events = UserEvents.from_days([in_order(table_of(log))]).latest(most)
+    events = events_of(log).latest(most)
     assert users_of(events) == {user: own[-most:] for user, own in expected_users(log).items()}
+
+
+@given(LOG, st.integers(-2, 3))
+def test_only_some_events_of_all_users(log, since):
+    events = events_of(log)
+    found = users_of(events.where(events.timestamps >= since))
+    assert found == {user: [e for e in own if e[1] >= since] for user, own in expected_users(log).items()}
 
 
 @given(LOG, st.permutations(range(3)))
 def test_users_are_selected_in_the_asked_order(log, order):
-    events = UserEvents.from_days([in_order(table_of(log))])
+    events = events_of(log)
     places = [place for place in order if place < len(events.user_ids)]
     names = [events.user_ids[place].as_py() for place in places]
     expected = expected_users(log)
@@ -85,7 +102,7 @@ def test_users_are_selected_in_the_asked_order(log, order):
 
 @given(LOG, SPLITS)
 def test_train_rows_follow_the_split(log, split):
-    events = UserEvents.from_days([in_order(table_of(log))])
+    events = events_of(log)
     train = events.train_rows(split)
     bounds = events.offsets.tolist()
     for (_, own), start, stop in zip(users_of(events).items(), bounds, bounds[1:], strict=False):

@@ -21,7 +21,7 @@ def test_train_users_items_and_events(shared_data, tmp_path, name, settings, use
         CONFIGS / f"{name}.yaml", [f"workdir={tmp_path}", f"source.path={shared_data / name}", *settings]
     )
     import_source(config)
-    jobs = ["day_events", "catalogue_counts", "vocabularies", "user_sequences"]
+    jobs = ["day_events", "window_events", "catalogue_counts", "vocabularies", "user_sequences"]
     counts = prepare(config, only=jobs)["vocabularies"].counts
     assert (counts["items_trained"], counts["train_events"]) == (items, train_events)
     read = UserSequences.read(config.prepared_dir("user_sequences"))

@@ -107,6 +107,6 @@ def test_a_log_whose_partitions_mostly_hold_dropped_users(tmp_path):
 def test_without_vocabularies_the_cure_is_named(tmp_path):
     config = small_config(tmp_path)
     write_log(config, random_log(seed=8))
-    run_through(config, "day_events")
+    run_through(config, "window_events")
     with pytest.raises(ArtifactError, match=r"no vocabularies artefact.*Cure"):
         user_sequences.run(config)

@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 from beam_fixtures import SCHEMA, random_catalogue, random_log, run_through, small_config, write_log
 
-from beam_jobs import day_events, mutual_information, session_cooccurrence, title_neighbours, user_sequences
+from beam_jobs import (
+    day_events,
+    mutual_information,
+    session_cooccurrence,
+    title_neighbours,
+    user_sequences,
+    window_events,
+)
 from pipeline import catalogue, data_page, data_report, prepare, stages
 from pipeline.artifacts import Artifact
 from pipeline.config import Config
@@ -142,8 +149,9 @@ def test_artefacts_of_other_tables_are_not_told_of(config):
     assert mutual_information.KIND not in figures["missing"]  # the catalogue is the same
     assert figures["missing"] == {
         day_events.KIND: "made from other tables",
-        catalogue.KIND: "made from other day events",
-        user_sequences.KIND: "made from other day events",
+        window_events.KIND: "made from other day events",
+        catalogue.KIND: "made from other window events",
+        user_sequences.KIND: "made from other window events",
         session_cooccurrence.KIND: "made from other user sequences",
         title_neighbours.KIND: "not made",
     }

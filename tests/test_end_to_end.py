@@ -36,6 +36,7 @@ TINY = {
 ARTEFACTS = [
     "tables",
     "prepared/day_events",
+    "prepared/window_events",
     "prepared/catalogue_counts",
     "prepared/joint_counts",
     "prepared/vocabularies",

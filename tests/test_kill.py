@@ -10,7 +10,7 @@ import pytest
 from beam_fixtures import random_log, small_config, write_log
 from kill_fixture import APPEARS, EVERY, Executioner, executioner
 
-from beam_jobs import catalogue_counts, day_events
+from beam_jobs import catalogue_counts, day_events, window_events
 from pipeline import artifacts, catalogue
 from pipeline.artifacts import Artifact, Spec, create, current, open_artifact
 from pipeline.local_disk import LOCK, cache_dir, scratch
@@ -18,10 +18,11 @@ from pipeline.manifest import MANIFEST
 from pipeline.prepare import prepare
 from pipeline.storage import Location, is_remote, locate, sizes, subfolders, write_part
 
-JOBS = ["day_events", "catalogue_counts", "vocabularies"]
+JOBS = ["day_events", "window_events", "catalogue_counts", "vocabularies"]
 ARTEFACTS = {
     "prepared/day_events/date=all": (day_events.DAY_KIND, day_events.DAY_VERSION),
     "prepared/day_events": (day_events.KIND, day_events.VERSION),
+    "prepared/window_events": (window_events.KIND, window_events.VERSION),
     "prepared/catalogue_counts": (catalogue_counts.KIND, catalogue_counts.VERSION),
     "prepared/vocabularies": (catalogue.KIND, catalogue.VERSION),
 }
