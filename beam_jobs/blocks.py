@@ -164,6 +164,12 @@ def distinct(keys: np.ndarray) -> np.ndarray:
     return keys[run_starts(keys)]
 
 
+def divided(keys: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """np.divmod(keys, size), in a third of its time."""
+    item = keys // size
+    return item, keys - item * size
+
+
 def first_rows(keys: np.ndarray) -> np.ndarray:
     """The rows where each of some integers >= 0 appears first, ascending: int64."""
     sorted_keys, rows = sorted_columns(keys, np.arange(len(keys)))

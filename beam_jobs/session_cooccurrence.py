@@ -8,7 +8,6 @@ import calendar
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, timedelta
-from itertools import pairwise
 
 import apache_beam as beam
 import numpy as np
@@ -16,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_jobs import blocks
-from beam_jobs.item_pairs import Places, divided, mirrored, pair_keys
+from beam_jobs.item_pairs import Places, count_pairs, sent
 from beam_jobs.job import count, main, progress, run_pipeline
 from beam_jobs.sessions import decay, distinct_items, positions, session_numbers
 from beam_jobs.shuffle import Shuffle, shuffle
@@ -31,7 +30,6 @@ from pipeline.tables import Tables
 
 KIND, VERSION = "session_cooccurrence", 1
 SCHEMA = pa.schema([("item", pa.int32()), ("neighbours", pa.list_(pa.int32())), ("weights", pa.list_(pa.float32()))])
-PAIR = ["key", "weight"]
 MANY_LEFT = 0.9
 """Of the rows that were contenders: then the search for others ends."""
 
@@ -72,22 +70,23 @@ def rank_neighbours(item: np.ndarray, neighbour: np.ndarray, weight: np.ndarray,
     return pa.table(columns, schema=SCHEMA)
 
 
-def contenders(item: np.ndarray, weight: np.ndarray, top_n: int) -> np.ndarray:
+def contenders(item: np.ndarray, weight: np.ndarray, top_n: int, level: float) -> np.ndarray:
     """The rows that may be among the `top_n` heaviest of their item, int64, ascending: most others need no sorting.
 
-    item: each item's rows are contiguous. Where `top_n` rows of an item are heavier than some weight, those of that
-    weight or less are out; weights are tried upwards, each twice the one before, as long as many rows go.
+    item: each item's rows are contiguous. Where `top_n` rows of an item are heavier than some level, those of that
+    weight or less are out; levels are tried upwards, each twice the one before, as long as many rows go.
     """
-    rows, level = np.arange(len(item)), weight.min(initial=np.inf)
-    while len(rows):
-        heavier = weight[rows] > level
-        starts = blocks.run_starts(item[rows])
-        lengths = np.diff(starts, append=len(rows))
+    rows = np.arange(len(item))
+    while len(item):
+        heavier = weight > level
+        starts = blocks.run_starts(item)
+        lengths = np.diff(starts, append=len(item))
         full = np.add.reduceat(heavier, starts, dtype=np.int64) >= top_n
-        left = rows[heavier | np.repeat(~full, lengths)]
-        if len(left) > MANY_LEFT * len(rows):
-            return left
-        rows, level = left, 2 * level
+        left = np.flatnonzero(heavier | np.repeat(~full, lengths))
+        rows = rows[left]
+        if len(left) > MANY_LEFT * len(item):
+            break
+        item, weight, level = item[left], weight[left], 2 * level
     return rows
 
 
@@ -102,8 +101,8 @@ def _levels(weight: np.ndarray) -> np.ndarray:
 # ---- Beam
 
 
-class CountPairs(beam.DoFn):
-    """A row group of user sequences -> (partition of items, block of keys of places and weights), both directions."""
+class SendSessions(beam.DoFn):
+    """A row group of user sequences -> (partition of items, block of the sessions that hold one of them)."""
 
     def __init__(self, session: SessionConfig, places: Places, last_day: date, between: Shuffle) -> None:
         self.session, self.places, self.between = session, places, between
@@ -111,40 +110,29 @@ class CountPairs(beam.DoFn):
 
     def process(self, source: tuple[str, int]) -> Iterator[tuple[int, bytes]]:
         session, items, weights = self._sessions(blocks.read_row_group(source))
-        inside = positions(session) < self.session.max_session_items
-        starts = blocks.run_starts(session)
-        count("sessions", len(starts))
-        count("sessions_cut", len(blocks.run_starts(session[~inside])))
-        count("session_items", len(session))
-        count("items_cut", np.count_nonzero(~inside))
-        places = self.places.place(items[inside])
-        for keys, weight in pair_keys(session[inside], places, self.places.size, weights):
-            keys, weight = blocks.sum_by_key(keys, weight)
-            halves = [self._cut(keys, weight), self._cut(*mirrored(keys, weight, self.places.size))]
-            for partition, parts in enumerate(zip(*halves, strict=True)):
-                if len(both := pa.concat_tables(parts)):
-                    yield partition, self.between.put(both)
-
-    def _cut(self, keys: np.ndarray, weights: np.ndarray) -> list[pa.Table]:
-        """The rows of each partition."""
-        table = pa.table([keys, weights.astype(np.int32) if weights.dtype.kind != "f" else weights], names=PAIR)
-        starts = np.searchsorted(keys, np.arange(self.places.partitions + 1) * self.places.width * self.places.size)
-        return [table.slice(start, stop - start) for start, stop in pairwise(starts.tolist())]
+        session, items, cut = distinct_items(session, items, self.session.max_session_items)
+        count("sessions", len(blocks.run_starts(session)))
+        count("sessions_cut", len(blocks.run_starts(cut)))
+        count("session_items", len(session) + len(cut))
+        count("items_cut", len(cut))
+        for partition, sessions in sent(session, self.places.place(items), self.places, weights):
+            yield partition, self.between.put(sessions)
 
     def _sessions(self, table: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """(session, item) of distinct items, and the weight of each session number; None: 1 each."""
-        items = table["items"].combine_chunks()
-        lengths = items.value_lengths().to_numpy()
-        users = np.repeat(np.arange(len(lengths)), lengths)
-        train = positions(users) < np.repeat(table["train_end"].to_numpy(), lengths)
+        """(session, item) of the train events, and the weight of each session number; None: 1 each."""
+        lists = table["items"].combine_chunks()
+        lengths = lists.value_lengths().to_numpy()
+        starts = np.cumsum(lengths) - lengths
+        train = np.arange(lengths.sum()) < np.repeat(starts + table["train_end"].to_numpy(), lengths)
+        users = np.repeat(np.arange(len(lengths)), table["train_end"].to_numpy())
         timestamps = table["timestamps"].combine_chunks().flatten().to_numpy()[train]
-        count("train_events", np.count_nonzero(train))
-        session = session_numbers(users[train], timestamps, self.session.gap_seconds)
+        session = session_numbers(users, timestamps, self.session.gap_seconds)
         weights = None
         if self.session.half_life_days is not None:
             started = timestamps[blocks.run_starts(session)]
             weights = decay(started, self.window_end, self.session.half_life_days)
-        return *distinct_items(session, items.flatten().to_numpy()[train]), weights
+        count("train_events", len(session))
+        return session, lists.flatten().to_numpy()[train], weights
 
 
 class WriteNeighbours(beam.DoFn):
@@ -173,32 +161,27 @@ class WriteNeighbours(beam.DoFn):
     def process(self, element: tuple[int, Iterable[bytes]]) -> None:
         partition, received = element
         # Sorted: a shuffle delivers in any order, and sums of floats depend on theirs.
-        table = pa.concat_tables(blocks.unpack(block) for block in sorted(map(self.between.get, received)))
-        keys, weight = blocks.sum_by_key(table["key"].to_numpy(), table["weight"].to_numpy())
-        place, of_neighbour = divided(keys, self.places.size)
+        tables = (blocks.unpack(block) for block in sorted(map(self.between.get, received)))
+        place, of_neighbour, weight = count_pairs(tables, partition, self.places)
         once = place < of_neighbour  # both directions are among the rows of all partitions
         enough = weight >= self.session.min_count
+        weight = np.where(enough, weight, 0) if self.session.min_count > 1 or weight.dtype.kind == "f" else weight
         count("pairs_below_min_count", np.count_nonzero(~enough & once))
         count("pairs", np.count_nonzero(enough & once))
-        if not enough.all():
-            keys, place, weight, once = keys[enough], place[enough], weight[enough], once[enough]
-        weight = weight.astype(np.float64)
         if self.category is not None:
-            shared = same_category(*self.category, *self._items(keys))
-            count("pairs_of_one_category", np.count_nonzero(shared & once))
+            weight = weight.astype(np.float64)
+            shared = same_category(*self.category, self.places.item(place), self.places.item(of_neighbour))
+            count("pairs_of_one_category", np.count_nonzero(shared & enough & once))
             weight[shared] *= self.session.same_category_factor
-        rows = contenders(place, weight, self.session.top_n)
-        ranked = rank_neighbours(*self._items(keys[rows]), weight[rows], self.session.top_n)
+        rows = contenders(place, weight, self.session.top_n, self.session.min_count)
+        rows = rows[weight[rows] > 0]
+        items = self.places.item(place[rows]), self.places.item(of_neighbour[rows])
+        ranked = rank_neighbours(*items, weight[rows], self.session.top_n)
         kept = len(ranked["neighbours"].combine_chunks().flatten())
         count("items", len(ranked))
         count("neighbours", kept)
-        count("neighbours_dropped", len(keys) - kept)
+        count("neighbours_dropped", np.count_nonzero(enough) - kept)
         blocks.write_part(f"{self.folder}/part-{partition:05d}.parquet", lambda aside: pq.write_table(ranked, aside))
-
-    def _items(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The item and the neighbour of some keys."""
-        place, of_neighbour = divided(keys, self.places.size)
-        return self.places.item(place), self.places.item(of_neighbour)
 
 
 def check_category_field(field: str | None, vocabularies: Vocabularies) -> None:
@@ -227,7 +210,7 @@ def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
         progress(KIND, [draft.target], "part-*.parquet", partitions),
     ):
         places = Places.of(vocabularies.items.size, partitions)
-        count_pairs = beam.ParDo(CountPairs(session, places, window.last_day, between))
+        send = beam.ParDo(SendSessions(session, places, window.last_day, between))
         write = WriteNeighbours(
             session, places, tables.artifact.path, vocabularies.artifact.path, draft.target, between
         )
@@ -236,7 +219,7 @@ def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
                 lambda pipeline: (
                     pipeline
                     | "row groups" >> beam.Create(blocks.row_groups(source.locations("part-")))
-                    | count_pairs.with_output_types(tuple[int, bytes])
+                    | send.with_output_types(tuple[int, bytes])
                     | beam.GroupByKey()
                     | beam.ParDo(write)
                 ),

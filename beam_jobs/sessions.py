@@ -22,12 +22,23 @@ def session_numbers(users: np.ndarray, timestamps: np.ndarray, gap: int) -> np.n
     return np.concatenate(([0], np.cumsum(new))).astype(np.int64)[: len(users)]
 
 
-def distinct_items(session: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(session, item) without unknown items and repeats, in the order of first appearance. session: ascending."""
+def distinct_items(session: np.ndarray, items: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The different items of each session, without unknown ones (0); of more than `most` those that appear first.
+
+    session: int64 [n], ascending; items: int [n], in the order of their appearance.
+    Returns: (session, item), int64 [m] each, ascending; the session of each item that was cut, int64, ascending.
+    """
     session, items = session[items > 0], items[items > 0]
-    keys = session * (1 + items.max(initial=0)) + items
-    first = blocks.first_rows(keys)
-    return session[first], items[first]
+    width = 1 + int(items.max(initial=0))
+    keys, cut = session * width + items, np.zeros(0, np.int64)
+    long = np.bincount(session)[session] > most  # those with fewer events have no more items either
+    if long.any():
+        rows = np.flatnonzero(long)
+        first = rows[blocks.first_rows(keys[rows])]
+        beyond = positions(session[first]) >= most
+        cut = session[first[beyond]]
+        keys = np.concatenate((keys[~long], keys[first[~beyond]]))
+    return *blocks.divided(blocks.distinct(keys), width), cut
 
 
 def positions(groups: np.ndarray) -> np.ndarray:

@@ -148,7 +148,7 @@ def test_an_unfit_category_field_is_refused(tmp_path, field):
 def test_contenders_hold_the_heaviest_of_every_item(rows, top_n):
     rows = sorted(rows, key=lambda row: row[0])
     item, weight = np.array([row[0] for row in rows], np.int64), np.array([row[1] for row in rows])
-    found = session_cooccurrence.contenders(item, weight, top_n)
+    found = session_cooccurrence.contenders(item, weight, top_n, level=0.25)
     assert found.tolist() == sorted(set(found.tolist()))
     for each in range(4):
         of_item = np.flatnonzero(item == each)
@@ -159,5 +159,5 @@ def test_contenders_hold_the_heaviest_of_every_item(rows, top_n):
 
 def test_light_neighbours_of_an_item_with_many_are_no_contenders():
     item, weight = np.repeat([1, 2], [1000, 3]), np.concatenate((np.ones(990), np.full(10, 8.0), np.ones(3)))
-    found = session_cooccurrence.contenders(item, weight, top_n=5)
+    found = session_cooccurrence.contenders(item, weight, top_n=5, level=1)
     assert found.tolist() == [*range(990, 1003)]
