@@ -10,7 +10,7 @@ help:
 	@echo "make serve    serve the bundle of \$$(CONFIG), default configs/demo.yaml, over HTTP"
 	@echo "make test     install and run the tests"
 	@echo "make test-flink  fetch Flink (Java 11 or 17 and Maven), and run the Beam jobs on it"
-	@echo "make test-distribute  train on clusters of processes on this machine (minutes)"
+	@echo "make test-distribute  train on two devices and on clusters of processes (minutes)"
 	@echo "make lint     ruff and mypy"
 	@echo "make docs     write docs/configuration.md from pipeline/config.py"
 	@echo "make install  only install; PYTHON=python3.12 chooses the Python (3.11 or 3.12)"
@@ -33,7 +33,7 @@ test-flink: install
 	.venv/bin/pytest -m flink tests/test_flink.py
 
 test-distribute: install
-	.venv/bin/pytest -m distribute tests/test_cluster.py
+	.venv/bin/pytest -m distribute tests/test_cluster.py tests/test_two_devices.py
 
 lint: install
 	.venv/bin/ruff check .

@@ -5,7 +5,7 @@
 
 The window is moved on: the one before loses the days that left it or were coded again, and gains the days that it
 does not have. Only their strings are hashed; the rest is integers. What results is the same, whichever window was
-there before (docs/adr/0014-a-window-is-moved-on.md).
+there before (docs/adr/0019-a-window-is-moved-on.md).
 """
 
 import sys

@@ -100,8 +100,8 @@ def prepare(
 ) -> None:
     """Run the Beam jobs over the tables.
 
-    They are day_events, catalogue_counts, vocabularies, user_sequences, joint_counts, mutual_information,
-    session_cooccurrence and title_neighbours.
+    They are day_events, window_events, catalogue_counts, vocabularies, user_sequences, joint_counts,
+    mutual_information, session_cooccurrence and title_neighbours.
     """
     window = [
         f"prepare.{name}={value}" for name, value in (("days", days), ("last_day", last_day)) if value is not None

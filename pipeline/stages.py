@@ -132,12 +132,13 @@ def _timed(name: str, stage: Callable[[], list[Artifact]]) -> list[Artifact]:
 
 
 def _beam_jobs(config: Config, only: Sequence[str] | None, beam_options: Sequence[str]) -> list[Artifact]:
-    from pipeline import data_report
     from pipeline.prepare import prepare as prepare_artifacts
 
     artifacts = prepare_artifacts(config, only, beam_options)
     if only is not None:
         return list(artifacts.values())
+    from pipeline import data_report
+
     report = summarised(lambda: data_report.run(config))
     say(f"the data report is {report.location('report.md')}")
     return [*artifacts.values(), report]

@@ -1,4 +1,4 @@
-"""Training on clusters: each task is a process of its own on this machine. `make test-distribute` runs this file."""
+"""Training on clusters: each task is a process of its own on this machine. `make test-distribute` runs them."""
 
 import json
 import re

@@ -1,6 +1,6 @@
 """Trains the same on one device and on two, in a process of its own: devices are made before TensorFlow begins.
 
-Prints one JSON object; tests/test_distribute.py says what must hold of it.
+Prints one JSON object; tests/test_two_devices.py says what must hold of it.
 """
 
 import json
