@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import lru_cache
-from typing import Literal
 
 import apache_beam as beam
 import numpy as np
@@ -158,32 +157,28 @@ def merged(kept: UserEvents, new: pa.Table | None, codes: pa.Array) -> UserEvent
 
 # ---- Beam
 
-Kept = pvalue.TaggedOutput[Literal["kept"], bytes]
-
 
 class FindItems(beam.DoFn):
-    """A move -> the ids that it merges in, as a block; kept: which codes of the window before stay, as bits."""
+    """A move -> which codes of the window before stay, as bits; the ids that are merged in, as a block."""
 
     def __init__(self, items: int) -> None:
         self.items = items
 
-    def process(self, move: Move) -> Iterator[bytes | Kept]:
+    def process(self, move: Move) -> Iterator[tuple[bytes, bytes]]:
         present = np.zeros(self.items, dtype=bool)
         present[move.kept().items] = True
-        yield pvalue.TaggedOutput("kept", np.packbits(present).tobytes())
         new = move.new()
-        if new is not None:
-            yield blocks.pack(pa.table({"item_id": blocks.dictionary(new["item_id"])[1]}))
+        ids = pa.array([], pa.string()) if new is None else blocks.dictionary(new["item_id"])[1]
+        yield np.packbits(present).tobytes(), blocks.pack(pa.table([ids], schema=ITEM_IDS))
 
 
-def write_items(_: None, kept: list[bytes], added: list[bytes], before: str | None, path: str) -> str:
+def write_items(_: None, found: list[tuple[bytes, bytes]], before: str | None, path: str) -> str:
     """Write the items of the window; gives the path, for the step that waits for it."""
-    ids = [pa.array([], pa.string())]
-    if before is not None and kept:
+    ids = [blocks.unpack(block)["item_id"].combine_chunks() for _, block in found]
+    if before is not None:
         old = item_ids(before)
-        present = np.bitwise_or.reduce([np.frombuffer(bits, np.uint8) for bits in kept])
+        present = np.bitwise_or.reduce([np.frombuffer(bits, np.uint8) for bits, _ in found])
         ids.append(old.filter(pa.array(np.unpackbits(present, count=len(old)).astype(bool))))
-    ids += [unpacked.chunk(0) for unpacked in (blocks.unpack(block)["item_id"] for block in added)]
     distinct = pc.unique(pa.concat_arrays(ids))
     table = pa.table([distinct.take(pc.array_sort_indices(distinct))], schema=ITEM_IDS)
     blocks.write_part(path, lambda aside: write_batches(aside, ITEM_IDS, [table], {}))
@@ -263,17 +258,11 @@ def moves(before: Artifact | None, window: Window) -> list[Move]:
 def build(pipeline: beam.Pipeline, todo: Sequence[Move], before: Artifact | None, folder: Location) -> None:
     """Add the whole job to a pipeline; it writes into `folder`."""
     old = None if before is None else str(before.location(ITEMS))
-    codes_before = 0 if old is None else len(item_ids(old))
-    found = (
-        pipeline
-        | "moves" >> beam.Create(todo)
-        | beam.ParDo(FindItems(codes_before)).with_output_types(bytes).with_outputs("kept", main="added")
-    )
-    items = (
-        pipeline
-        | "once" >> beam.Create([None])
-        | beam.Map(write_items, pvalue.AsList(found["kept"]), pvalue.AsList(found["added"]), old, str(folder / ITEMS))
-    )
+    find = beam.ParDo(FindItems(0 if old is None else len(item_ids(old)))).with_output_types(tuple[bytes, bytes])
+    # One list, not one of each: on Flink each side input takes network buffers for as long as the job runs.
+    found = pipeline | "moves" >> beam.Create(todo) | find
+    once = pipeline | "once" >> beam.Create([None])
+    items = once | beam.Map(write_items, pvalue.AsList(found), old, str(folder / ITEMS))
     write = beam.ParDo(WriteEvents(old, folder), pvalue.AsSingleton(items))
     _ = pipeline | "moves, once the items are known" >> beam.Create(todo) | write
 
