@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from functools import lru_cache
 
 import apache_beam as beam
 import numpy as np
@@ -190,26 +189,19 @@ class WriteEvents(beam.DoFn):
 
     def __init__(self, before: str | None, folder: Location) -> None:
         self.before, self.folder = before, str(folder)
+        self.codes: pa.Array | None = None
 
     def process(self, move: Move, items: str) -> None:
+        if self.codes is None:
+            self.codes = item_ids(items)
+            # Of each item of the window before; -1 for one that left.
+            old = pa.array([], pa.string()) if self.before is None else item_ids(self.before)
+            self.code = np.asarray(pc.fill_null(pc.index_in(old, value_set=self.codes), -1)).astype(np.int32)
         kept = move.kept()
-        if self.before is not None:
-            kept = replace(kept, items=_translation(self.before, items)[kept.items])
-        events = merged(kept, move.new(), _codes(items))
+        events = merged(replace(kept, items=self.code[kept.items]), move.new(), self.codes)
         if len(events.items):
             path = f"{self.folder}/{part_name(move.partition)}"
             blocks.write_part(path, lambda aside: write_events(events, aside))
-
-
-@lru_cache(maxsize=1)
-def _codes(items: str) -> pa.Array:
-    return item_ids(items)
-
-
-@lru_cache(maxsize=1)
-def _translation(before: str, items: str) -> np.ndarray:
-    """The code of each item of the window before: int32, -1 for one that left."""
-    return np.asarray(pc.fill_null(pc.index_in(item_ids(before), value_set=_codes(items)), -1)).astype(np.int32)
 
 
 def part_name(partition: int) -> str:
@@ -230,13 +222,20 @@ def _spec(window: Window) -> Spec:
 
 
 def _before(path: Location, spec: Spec) -> Artifact | None:
-    """The window that was there, if it can be moved on: it is cut by day, as this one, into the same partitions."""
+    """The window that was there, if it can be moved on: it is cut by day, as this one, into the same partitions.
+
+    A damaged one would be moved on for as long as there are new days, and is made anew instead.
+    """
     try:
         before = open_artifact(path, KIND, VERSION)
+        if WHOLE_LOG in {*before.config["days"], *spec.config["days"]}:
+            return None
+        if before.config["partitions"] != spec.config["partitions"]:
+            return None
+        before.verify()
     except ArtifactError:
         return None
-    by_day = WHOLE_LOG not in {*before.config["days"], *spec.config["days"]}
-    return before if by_day and before.config["partitions"] == spec.config["partitions"] else None
+    return before
 
 
 def _staying(before: Artifact | None, window: Window) -> set[str]:
@@ -267,13 +266,13 @@ def build(pipeline: beam.Pipeline, todo: Sequence[Move], before: Artifact | None
     _ = pipeline | "moves, once the items are known" >> beam.Create(todo) | write
 
 
-def _check_complete(path: Location, window: Window, written: int) -> None:
-    """A runner that loses elements must not go unnoticed, nor a window that was damaged before it was moved on."""
+def _check_complete(window: Window, written: int) -> None:
+    """A runner that loses elements must not go unnoticed."""
     expected = sum(day.counts["events"] for day in window.days)
     if written != expected:
         raise JobError(
             f"{KIND}: the days have {expected} events, but {written} were written. Nothing was published. "
-            f"Cure: delete {path}, so that the window is made anew from its days, and run it again"
+            "Cure: run it again, and report the runner and its version if this repeats"
         )
 
 
@@ -291,7 +290,7 @@ def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
         draft.counts |= {name: sum(int(each[name]) for each in told) for name in ("events", "users")}
         draft.counts["items"] = len(item_ids(draft.target / ITEMS))
         draft.counts["days_merged"] = len(window.days) - len(_staying(before, window))
-        _check_complete(path, window, draft.counts["events"])
+        _check_complete(window, draft.counts["events"])
     return open_artifact(path, KIND, VERSION)
 
 
