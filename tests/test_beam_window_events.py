@@ -108,6 +108,14 @@ def test_a_window_moved_on_is_the_window_made_anew(tmp_path, change):
     assert after.counts["days_merged"] < anew.counts["days_merged"]
 
 
+def test_a_window_is_moved_on_in_an_object_store(bucket):
+    files = by_file(log_of_days(3))
+    config = config_of(f"{bucket}/shop", days=2)
+    window(config, {name: rows for name, rows in files.items() if name != "day-2.csv"})
+    assert window(config, files).counts["days_merged"] == 1
+    assert users_of(config) == expected(pd.concat(list(files.values())[1:]))
+
+
 def test_a_window_goes_back_too(tmp_path):
     files = by_file(log_of_days(5))
     config = config_of(tmp_path, days=3)
