@@ -17,6 +17,10 @@ from pipeline.prepare import JOBS, prepare
 from pipeline.storage import Location
 from pipeline.tables import EVENTS, FieldSchema, Schema
 
+DAY = 86_400
+START = 1_700_006_400
+"""2023-11-15T00:00:00Z."""
+
 
 def write_log(
     config: Config,
@@ -40,6 +44,18 @@ def write_log(
         name: pa.table({f.name: pa.array(log[f.name].tolist(), f.type) for f in EVENTS}) for name, log in logs.items()
     }
     make_tables(config.tables_dir, tables, schema, *catalogue, partition)
+
+
+def log_of_days(days: int, seed: int = 1, events: int = 150) -> pd.DataFrame:
+    """A log of several days from START on, so many events a day, without gaps at midnight: sessions cross it."""
+    return random_log(seed, events=events * days, seconds=days * DAY).assign(
+        timestamp=lambda log: log["timestamp"] - log["timestamp"].min() + START
+    )
+
+
+def by_file(events: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """One source file a day."""
+    return {f"day-{day}.csv": rows for day, rows in events.groupby((events["timestamp"] - START) // DAY)}
 
 
 def small_parts(monkeypatch: pytest.MonkeyPatch, row_group: int = 64) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from beam_fixtures import random_log, run_through, small_config, write_log
+from beam_fixtures import DAY, START, by_file, log_of_days, run_through, small_config, write_log
 
 from beam_jobs import day_events
 from beam_jobs.batch_files import read_batch
@@ -17,22 +17,7 @@ from pipeline.errors import ConfigError, JobError
 from pipeline.prepare import prepare
 from pipeline.sequences import UserSequences
 
-DAY = 86_400
-START = 1_700_006_400
-"""2023-11-15T00:00:00Z."""
 MERGED = ("vocabularies", "user_sequences", "session_cooccurrence")
-
-
-def log_of_days(days: int, seed: int = 1) -> pd.DataFrame:
-    """A log of several days without gaps at midnight, so that sessions cross it."""
-    return random_log(seed, events=150 * days, seconds=days * DAY).assign(
-        timestamp=lambda log: log["timestamp"] - log["timestamp"].min() + START
-    )
-
-
-def by_file(events: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """One source file a day."""
-    return {f"day-{day}.csv": rows for day, rows in events.groupby((events["timestamp"] - START) // DAY)}
 
 
 def config_of(workdir, **prepared: object) -> Config:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from beam_fixtures import random_log, run_through, small_config, write_log
+from beam_fixtures import DAY, START, by_file, log_of_days, run_through, small_config, write_log
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_beam_events import Event, expected_users, table_of
@@ -16,21 +16,7 @@ from pipeline.artifacts import Artifact
 from pipeline.config import Config
 from pipeline.errors import ArtifactError, JobError
 
-DAY = 86_400
-START = 1_700_006_400
-"""2023-11-15T00:00:00Z."""
 LOG = st.lists(st.tuples(st.sampled_from("uvw"), st.sampled_from("abcd"), st.integers(0, 4)), max_size=25)
-
-
-def log_of_days(days: int, seed: int = 1) -> pd.DataFrame:
-    return random_log(seed, events=100 * days, seconds=days * DAY).assign(
-        timestamp=lambda log: log["timestamp"] - log["timestamp"].min() + START
-    )
-
-
-def by_file(events: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """One source file a day."""
-    return {f"day-{day}.csv": rows for day, rows in events.groupby((events["timestamp"] - START) // DAY)}
 
 
 def config_of(workdir, **prepared: object) -> Config:
@@ -169,7 +155,7 @@ def test_events_lost_by_the_runner_stop_the_run(tmp_path, monkeypatch):
     config = config_of(tmp_path)
     whole = window_events.merged
     monkeypatch.setattr(window_events, "merged", lambda *args: whole(*args).select(np.arange(1)))
-    with pytest.raises(JobError, match=r"the days have 300 events, but \d+ were written. Nothing was published"):
+    with pytest.raises(JobError, match=r"the days have 450 events, but \d+ were written. Nothing was published"):
         window(config, by_file(log_of_days(3)))
     assert not (config.prepared_dir("window_events") / "MANIFEST.json").exists()
 
