@@ -113,10 +113,20 @@ class Move:
 
     def kept(self) -> UserEvents:
         """The events of the window before that stay."""
-        if self.before is None:
-            return UserEvents.nothing()
-        events = read_events(self.before)
-        return events.where(~np.isin(events.timestamps // SECONDS_A_DAY, self.gone))
+        events = self._all()
+        return events.where(self._stays(events))
+
+    def kept_items(self, items: int) -> np.ndarray:
+        """Which of so many codes of the window before stay: bool [items]."""
+        events, kept = self._all(), np.zeros(items, dtype=bool)
+        kept[events.items[self._stays(events)]] = True
+        return kept
+
+    def _all(self) -> UserEvents:
+        return UserEvents.nothing() if self.before is None else read_events(self.before)
+
+    def _stays(self, events: UserEvents) -> np.ndarray:
+        return ~np.isin(events.timestamps // SECONDS_A_DAY, self.gone)
 
     def new(self) -> pa.Table | None:
         """The events of the days that are merged in, with one dictionary per column."""
@@ -164,11 +174,9 @@ class FindItems(beam.DoFn):
         self.items = items
 
     def process(self, move: Move) -> Iterator[tuple[bytes, bytes]]:
-        present = np.zeros(self.items, dtype=bool)
-        present[move.kept().items] = True
         new = move.new()
         ids = pa.array([], pa.string()) if new is None else blocks.dictionary(new["item_id"])[1]
-        yield np.packbits(present).tobytes(), blocks.pack(pa.table([ids], schema=ITEM_IDS))
+        yield np.packbits(move.kept_items(self.items)).tobytes(), blocks.pack(pa.table([ids], schema=ITEM_IDS))
 
 
 def write_items(_: None, found: list[tuple[bytes, bytes]], before: str | None, path: str) -> str:
