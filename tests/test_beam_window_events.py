@@ -112,6 +112,14 @@ def test_a_window_goes_back_too(tmp_path):
     assert users_of(before) == expected(events)
 
 
+def test_a_window_grows_at_both_ends(tmp_path):
+    files = by_file(log_of_days(5))
+    window(config_of(tmp_path, days=1, last_day="2023-11-17"), files)
+    config = config_of(tmp_path)
+    assert run_through(config, "window_events").counts["days_merged"] == 4
+    assert users_of(config) == expected(pd.concat(files.values()))
+
+
 @pytest.mark.parametrize("other", [{"prepare": {"partitions": 3, "days": 2}}, {"source": {"partition": "none"}}])
 def test_a_window_cut_in_another_way_is_made_anew(tmp_path, other):
     files = by_file(log_of_days(3))
