@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from pipeline.storage import Location, open_arrow
+from pipeline.storage import Location, in_parallel, open_arrow
 
 
 def write_batches(path: str, schema: pa.Schema, tables: Iterable[pa.Table], metadata: dict[str, str]) -> None:
@@ -32,3 +32,9 @@ def read_batch(path: Location | str, number: int = 0) -> pa.Table:
 def metadata(path: Location | str) -> dict[str, str]:
     """What a file says of itself."""
     return {key.decode(): value.decode() for key, value in (open_arrow(path).schema.metadata or {}).items()}
+
+
+def totals(paths: Iterable[Location], *names: str) -> dict[str, int]:
+    """The sums, over some files, of what their metadata count under these names."""
+    told = in_parallel(metadata, paths)
+    return {name: sum(int(each[name]) for each in told) for name in names}

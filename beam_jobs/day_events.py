@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from beam_jobs import blocks
-from beam_jobs.batch_files import metadata, write_batches
+from beam_jobs.batch_files import totals, write_batches
 from beam_jobs.events import STRINGS, in_order, repeats
 from beam_jobs.job import count, main, progress, run_pipeline
 from beam_jobs.shuffle import Shuffle, shuffle
@@ -60,7 +60,7 @@ class Window:
         for day in self.days:
             if _date(day) not in without:
                 for path in day.locations("events-"):
-                    files.setdefault(_partition(path), []).append(str(path))
+                    files.setdefault(part_number(path), []).append(str(path))
         return files
 
     @classmethod
@@ -134,7 +134,7 @@ class WriteDay(beam.DoFn):
 
 
 def part_name(partition: int) -> str:
-    """The file of a partition of users in a day's artefact."""
+    """The file of a partition of users, in the artefact of a day or of a window."""
     return f"events-{partition:05d}.arrow"
 
 
@@ -142,7 +142,8 @@ def _date(day: Artifact) -> str:
     return day.path.name.removeprefix("date=")
 
 
-def _partition(path: Location) -> int:
+def part_number(path: Location) -> int:
+    """The partition of a file of that name."""
     return int(path.name.removeprefix("events-").removesuffix(".arrow"))
 
 
@@ -204,8 +205,7 @@ def code_days(config: Config, tables: Tables, days: Sequence[str], pipeline_args
 
 
 def _counts(draft: Draft) -> dict[str, int]:
-    told = in_parallel(metadata, glob(draft.target, "events-*.arrow"))
-    return {name: sum(int(each[name]) for each in told) for name in ("events", "duplicate_events")}
+    return totals(glob(draft.target, "events-*.arrow"), "events", "duplicate_events")
 
 
 def _check_complete(day: str, tables: Tables, counts: dict[str, int], keep_duplicates: bool) -> None:

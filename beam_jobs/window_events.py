@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 from apache_beam import pvalue
 
 from beam_jobs import blocks
-from beam_jobs.batch_files import metadata, read_batch, write_batches
-from beam_jobs.day_events import Window
+from beam_jobs.batch_files import read_batch, totals, write_batches
+from beam_jobs.day_events import Window, part_name, part_number
 from beam_jobs.events import UserEvents
 from beam_jobs.job import count, main, progress, run_pipeline
 from beam_jobs.sessions import SECONDS_A_DAY
@@ -29,7 +29,7 @@ from pipeline.artifacts import Artifact, Spec, create, current, open_artifact
 from pipeline.config import Config, PrepareConfig
 from pipeline.errors import ArtifactError, JobError
 from pipeline.split import order_by
-from pipeline.storage import Location, glob, in_parallel
+from pipeline.storage import Location, glob
 from pipeline.tables import WHOLE_LOG
 
 KIND, VERSION = "window_events", 1
@@ -52,7 +52,7 @@ class WindowEvents:
 
     def sources(self) -> list[tuple[int, str]]:
         """(partition, its file): the elements of a job over complete users."""
-        return [(_partition(path), str(path)) for path in self.artifact.locations("events-")]
+        return [(part_number(path), str(path)) for path in self.artifact.locations("events-")]
 
     @classmethod
     def read(cls, config: Config) -> "WindowEvents":
@@ -212,15 +212,6 @@ class WriteEvents(beam.DoFn):
             blocks.write_part(path, lambda aside: write_events(events, aside))
 
 
-def part_name(partition: int) -> str:
-    """The file of a partition of users."""
-    return f"events-{partition:05d}.arrow"
-
-
-def _partition(path: Location) -> int:
-    return int(path.name.removeprefix("events-").removesuffix(".arrow"))
-
-
 # ---- the stage
 
 
@@ -257,7 +248,7 @@ def moves(before: Artifact | None, window: Window) -> list[Move]:
     stay = _staying(before, window)
     added, files, gone = window.files(stay), dict[int, str](), list[int]()
     if before is not None:
-        files = {_partition(path): str(path) for path in before.locations("events-")}
+        files = {part_number(path): str(path) for path in before.locations("events-")}
         gone = sorted((date.fromisoformat(day) - date(1970, 1, 1)).days for day in before.config["days"].keys() - stay)
     return [Move(p, files.get(p), tuple(gone), tuple(added.get(p, ()))) for p in sorted({*files, *added})]
 
@@ -294,8 +285,7 @@ def run(config: Config, pipeline_args: Sequence[str] = ()) -> Artifact:
     todo = moves(before, window)
     with create(path, spec) as draft, progress(KIND, [draft.target], "events-*", len(todo)):
         run_pipeline(lambda pipeline: build(pipeline, todo, before, draft.target), pipeline_args)
-        told = in_parallel(metadata, glob(draft.target, "events-*.arrow"))
-        draft.counts |= {name: sum(int(each[name]) for each in told) for name in ("events", "users")}
+        draft.counts |= totals(glob(draft.target, "events-*.arrow"), "events", "users")
         draft.counts["items"] = len(item_ids(draft.target / ITEMS))
         draft.counts["days_merged"] = len(window.days) - len(_staying(before, window))
         _check_complete(window, draft.counts["events"])

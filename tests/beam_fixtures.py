@@ -46,9 +46,9 @@ def write_log(
     make_tables(config.tables_dir, tables, schema, *catalogue, partition)
 
 
-def log_of_days(days: int, seed: int = 1, events: int = 150) -> pd.DataFrame:
-    """A log of several days from START on, so many events a day, without gaps at midnight: sessions cross it."""
-    return random_log(seed, events=events * days, seconds=days * DAY).assign(
+def log_of_days(days: int, seed: int = 1) -> pd.DataFrame:
+    """A log of several days from START on, without gaps at midnight, so that sessions cross it."""
+    return random_log(seed, events=150 * days, seconds=days * DAY).assign(
         timestamp=lambda log: log["timestamp"] - log["timestamp"].min() + START
     )
 
