@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from towers.keras import tf
 from towers.precision import wide
+from towers.sparse_products import sparse_matrix, transposed_product
 
 
 @dataclass(frozen=True)
@@ -40,20 +41,12 @@ def _mixed(embedded: tf.Tensor, rows: tf.Tensor, shares: tf.Tensor) -> tf.Tensor
     A product with a sparse [B, U] matrix: the rows of the B * L places are not written out, nor are their gradients,
     and the gradient is a product with its transpose, which takes a third of the time of tf.sparse.segment_sum's.
     """
-    users, length = tf.unstack(tf.shape(rows, tf.int64))
-    of = tf.repeat(tf.range(users), length)  # (B * L,)
-    places = tf.stack((of, tf.cast(tf.reshape(rows, (-1,)), tf.int64)), axis=1)
-    matrix = tf.raw_ops.SparseTensorToCSRSparseMatrix(
-        indices=places,
-        values=tf.cast(tf.reshape(shares, (-1,)), tf.float32),
-        dense_shape=tf.stack((users, tf.shape(embedded, tf.int64)[0])),
-    )
+    matrix = sparse_matrix(rows, shares, tf.shape(embedded)[0])
 
     @tf.custom_gradient
     def product(dense: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            turned = tf.raw_ops.SparseMatrixTranspose(input=matrix, type=tf.float32)
-            return tf.raw_ops.SparseMatrixMatMul(a=turned, b=upstream)
+            return transposed_product(matrix, upstream)
 
         return tf.raw_ops.SparseMatrixMatMul(a=matrix, b=dense), gradient
 

@@ -3,6 +3,7 @@
 from pipeline.config import TrainConfig
 from towers.keras import keras, tf
 from towers.precision import loss_scaled
+from towers.sparse_products import sums_by_place
 
 BLOCK = 4096
 """Rows at a time: their copies, and those of their moments, stay in the processor's cache until they are written."""
@@ -110,10 +111,10 @@ def _distinct(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
 
 
 def _added_up(values: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Values [n, D] of rows int32 [n] -> those of the distinct rows, and these."""
+    """Values float [n, D] of rows int32 [n] -> those of the distinct rows, and these."""
     distinct, places = tf.unique(rows)
     count = tf.size(distinct)
-    sums = tf.cond(count < tf.size(rows), lambda: tf.math.unsorted_segment_sum(values, places, count), lambda: values)
+    sums = tf.cond(count < tf.size(rows), lambda: sums_by_place(values, places, count), lambda: values)
     return sums, distinct
 
 

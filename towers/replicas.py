@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from towers.keras import keras, tf
+from towers.sparse_products import sums_by_place
 
 OF_THE_WHOLE = frozenset({"uniform_negatives", "distinct_items", "item_rows"})
 """What a batch holds that is no row of an example."""
@@ -158,5 +159,5 @@ def _merged(gradient: tf.Tensor | tf.IndexedSlices) -> tf.Tensor | tf.IndexedSli
     if not isinstance(gradient, tf.IndexedSlices):
         return gradient
     rows, place = tf.unique(gradient.indices)
-    values = tf.math.unsorted_segment_sum(gradient.values, place, tf.size(rows))
+    values = sums_by_place(gradient.values, place, tf.size(rows))
     return tf.IndexedSlices(values, rows, gradient.dense_shape)
