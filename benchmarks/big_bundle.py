@@ -49,6 +49,7 @@ def _write(bundle: Bundle, items: int, directory: Path) -> None:
     _write_records(bundle, items, directory)
     queries = queries_of(bundle)
     settings = json.loads(bundle.artifact.file("bundle.json").read_text(encoding="utf-8"))
+    settings |= {"neighbours": [], "map": None}  # of the trained items alone
     settings["index"] = _write_index(vectors, queries, directory)
     _write_json(directory / "bundle.json", settings)
     goldens = [vars(golden) for golden in bundle.goldens]

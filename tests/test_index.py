@@ -32,6 +32,8 @@ def limits(request: pytest.FixtureRequest) -> Iterator[None]:
             patch.setattr("serving.index.SCAN_NS", 1000.0)
             patch.setattr("serving.index.MANY_EXCLUDED", 30)
             patch.setattr("serving.index.SCAN_SHARE", 1.0)
+            patch.setattr("serving.scan.STREAMED", 0)
+            patch.setattr("serving.scan.SAMPLED", 64)
         yield
 
 
