@@ -11,7 +11,7 @@ NONE = np.empty(0, np.int64)
 BLOCK = 1 << 22
 """Scores held at once: 16 MB."""
 STREAMED = 1 << 24
-"""From so many bytes of vectors on they come from memory, or nearly; BLAS reads several rows at once, which is faster in a
+"""From so many bytes of vectors on they come from memory, or nearly. BLAS reads several rows at once: faster in a
 cache, and a quarter slower there (64 numbers)."""
 SAMPLED, STRIDE = 1 << 15, 16
 """Of so many scores every STRIDE-th is looked at first: to part all of them takes two to three times as long."""

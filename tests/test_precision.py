@@ -12,8 +12,8 @@ from towers.registry import TOWERS
 from towers.two_tower import TwoTower
 
 SHORT = {"bfloat16": 0.08, "float16": 0.03}
-"""What the gradient of a whole model may be off by, as a share of its norm. A processor without products of float16 adds
-them up in float16 too, and is three times as far off as one that has them."""
+"""What the gradient of a whole model may be off by, as a share of its norm. A processor without products of float16
+adds them up in float16 too, and is twice as far off as one that has them."""
 
 
 def model_in(name: str, *overrides: str) -> TwoTower:
