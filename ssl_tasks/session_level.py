@@ -8,6 +8,7 @@ from pipeline.artifacts import open_artifact
 from pipeline.config import SessionLevelConfig
 from pipeline.errors import ArtifactError
 from ssl_tasks.item_pairs import ItemPairs
+from ssl_tasks.pair_set import PairSet
 from ssl_tasks.task import Corpus
 from towers.keras import tf
 from towers.randomness import uniform
@@ -35,7 +36,8 @@ class SessionLevel(ItemPairs):
                 "`tasks.session_level.weight` to 0"
             )
         self.offsets, self.neighbours = tf.constant(pairs.offsets), tf.constant(pairs.neighbours)
-        self.cumulative, self.keys = tf.constant(pairs.cumulative), tf.constant(pairs.keys)
+        self.cumulative = tf.constant(pairs.cumulative)
+        self.pairs = PairSet(pairs.items, pairs.neighbours, corpus.rows)
 
     def draw_positive(self, anchors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         start, stop = tf.gather(self.offsets, anchors), tf.gather(self.offsets, anchors + 1)
@@ -49,30 +51,21 @@ class SessionLevel(ItemPairs):
         return tf.where(valid, tf.gather(self.neighbours, place), 0), valid
 
     def related(self, anchors: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
-        wanted = pair_key(anchors[:, tf.newaxis], others, self.corpus.rows)
-        place = tf.searchsorted(self.keys, tf.reshape(wanted, (-1,)))
-        found = tf.gather(self.keys, tf.minimum(place, tf.size(self.keys) - 1))
-        return tf.equal(tf.reshape(found, tf.shape(wanted)), wanted)
-
-
-def pair_key(first: tf.Tensor, second: tf.Tensor, rows: int) -> tf.Tensor:
-    """One int64 per ordered pair of item indices below `rows`."""
-    return tf.cast(first, tf.int64) * rows + tf.cast(second, tf.int64)
+        return self.pairs.contains(anchors[:, tf.newaxis], others)
 
 
 class Cooccurrence:
     """The artefact as flat arrays: item i's neighbours are `neighbours[offsets[i]:offsets[i + 1]]`.
 
     offsets: int64 [R + 1]. neighbours: int32 [P]. cumulative: float64 [P + 1], running sum of the weights from 0.
-    keys: int64 [P], sorted pair keys.
+    items: int32 [P], whose neighbour each is.
     """
 
     def __init__(self, offsets: np.ndarray, neighbours: np.ndarray, weights: np.ndarray) -> None:
         rows = len(offsets) - 1
         self.offsets, self.neighbours = offsets.astype(np.int64), neighbours.astype(np.int32)
         self.cumulative = np.concatenate(([0.0], np.cumsum(weights.astype(np.float64))))
-        items = np.repeat(np.arange(rows, dtype=np.int64), np.diff(offsets))
-        self.keys = np.sort(items * rows + neighbours)
+        self.items = np.repeat(np.arange(rows, dtype=np.int32), np.diff(offsets))
 
     @classmethod
     def from_table(cls, table: pa.Table, rows: int) -> "Cooccurrence":
