@@ -35,8 +35,8 @@ from towers.softmax_kernel import weighted_log_sum
 MASKED = -1e30
 """Added to a logit it leaves a probability of exactly 0 in float32; finite, twice of it too, so that nothing is NaN."""
 
-BUCKETS = 1 << 18
-"""Of a hash table of items, a power of 2: a megabyte, and many more than a batch has columns."""
+BUCKETS = 1 << 16
+"""Of a hash table of items, a power of 2: a quarter of a megabyte, and many more than a batch has columns."""
 
 
 @dataclass(frozen=True)
