@@ -11,13 +11,14 @@ from towers.precision import precision
 from towers.registry import TOWERS
 from towers.two_tower import TwoTower
 
-SHORT = {"bfloat16": 0.08, "float16": 0.03}
-"""What the gradient of a whole model may be off by, as a share of its norm. A processor without products of float16
-adds them up in float16 too, and is twice as far off as one that has them."""
+SHORT = {"bfloat16": 0.08, "float16": 0.01}
+"""What the gradient of a whole model may be off by, as a share of its norm."""
+SEEDS = (1, 2, 4)
+"""Of one in a few models, a ReLU's input is so near 0 that rounding puts it on the other side: the median has none."""
 
 
-def model_in(name: str, *overrides: str) -> TwoTower:
-    keras.utils.set_random_seed(7)
+def model_in(name: str, *overrides: str, seed: int = 7) -> TwoTower:
+    keras.utils.set_random_seed(seed)
     config = small_config(f"train.precision={name}", *overrides)
     with precision(name):
         model = TwoTower(config, items(), users(), counts())
@@ -40,11 +41,14 @@ def loss_and_gradient(model: TwoTower) -> tuple[float, np.ndarray]:
 @pytest.mark.parametrize("kind", sorted(TOWERS))
 @pytest.mark.parametrize("short", SHORT)
 def test_loss_and_gradient_are_near_those_of_float32(kind, short):
-    (loss, gradient), (expected, exact) = (
-        loss_and_gradient(model_in(name, f"tower.kind={kind}")) for name in (short, "float32")
-    )
-    assert loss == pytest.approx(expected, rel=0.01)
-    assert np.linalg.norm(gradient - exact) < SHORT[short] * np.linalg.norm(exact)
+    off = []
+    for seed in SEEDS:
+        (loss, gradient), (expected, exact) = (
+            loss_and_gradient(model_in(name, f"tower.kind={kind}", seed=seed)) for name in (short, "float32")
+        )
+        assert loss == pytest.approx(expected, rel=0.01)
+        off.append(np.linalg.norm(gradient - exact) / np.linalg.norm(exact))
+    assert np.median(off) < SHORT[short]
 
 
 @pytest.mark.parametrize("short", SHORT)
