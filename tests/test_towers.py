@@ -5,6 +5,7 @@ import pytest
 from tower_fixtures import ROWS, batch, items, small_config, small_model
 
 from pipeline.errors import ConfigError
+from towers.blocks import unit_norm
 from towers.embeddings import FieldEmbeddings
 from towers.keras import keras, tf
 from towers.optimizers import RowSparseAdam
@@ -155,3 +156,14 @@ def test_a_masked_field_becomes_its_default_embedding():
 def test_an_unknown_tower_field_is_refused_with_the_nearest_name():
     with pytest.raises(ConfigError, match=r"`tower.item_fields`: no field 'gener'. Did you mean `genre`\?"):
         small_model(small_config("tower.item_fields=[item_id, gener]"))
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float16])
+def test_a_vector_of_no_length_stays_zero_and_gets_no_gradient(dtype):
+    vectors = tf.constant([[0.0, 0.0], [3.0, 4.0]], dtype)
+    with tf.GradientTape() as tape:
+        tape.watch(vectors)
+        unit = unit_norm(vectors)
+        loss = tf.reduce_sum(tf.cast(unit, tf.float32) * [[5.0, 7.0], [1.0, 0.0]])
+    assert unit.numpy() == pytest.approx(np.array([[0, 0], [0.6, 0.8]]), abs=1e-3)
+    assert tape.gradient(loss, vectors).numpy() == pytest.approx(np.array([[0, 0], [0.128, -0.096]]), abs=1e-3)

@@ -31,9 +31,15 @@ class MLP(keras.layers.Layer):
 
 
 def unit_norm(vectors: tf.Tensor) -> tf.Tensor:
-    """[..., D] -> [..., D] of length 1; a zero vector stays zero."""
+    """[..., D] -> [..., D] of length 1; a vector shorter than 1e-6 becomes 0, and gets no gradient.
+
+    A user without history may have such a one. Its gradient would be a million times that of its direction: in float16
+    no number, in Adagrad's sums there forever.
+    """
     x = wide(vectors)
-    return tf.cast(x * tf.math.rsqrt(tf.maximum(tf.reduce_sum(tf.square(x), -1, keepdims=True), 1e-12)), vectors.dtype)
+    square = tf.reduce_sum(tf.square(x), -1, keepdims=True)
+    scale = tf.where(square > 1e-12, tf.math.rsqrt(tf.maximum(square, 1e-12)), 0.0)
+    return tf.cast(x * scale, vectors.dtype)
 
 
 class TransformerBlock(keras.layers.Layer):
