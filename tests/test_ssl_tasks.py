@@ -43,6 +43,7 @@ def one_task(corpus: Corpus, name: str, *overrides: str) -> Task:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_loss_is_finite_and_trains_the_item_side_only(variant, corpus):
+    keras.utils.set_random_seed(8)  # of one draw in forty, no anchor of the session task has a related item
     task = one_variant(corpus, variant)
     model = small_model(small_config(), (task,))
     with tf.GradientTape() as tape:
