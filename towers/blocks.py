@@ -33,8 +33,8 @@ class MLP(keras.layers.Layer):
 def unit_norm(vectors: tf.Tensor) -> tf.Tensor:
     """[..., D] -> [..., D] of length 1; a vector shorter than 1e-6 becomes 0, and gets no gradient.
 
-    A user without history may have such a one. Its gradient would be a million times that of its direction: in float16
-    no number, in Adagrad's sums there forever.
+    A user without history may have such a one. Its gradient would be a million times that of its direction, which in
+    float16 is no number.
     """
     x = wide(vectors)
     square = tf.reduce_sum(tf.square(x), -1, keepdims=True)
