@@ -8,7 +8,6 @@ import json
 import shutil
 from pathlib import Path
 
-import faiss
 import numpy as np
 import pyarrow as pa
 
@@ -128,11 +127,8 @@ def _write_index(vectors: np.ndarray, queries: np.ndarray, directory: Path) -> d
     trial = export_recall.Trial(shards, vectors, norms, queries, CONFIG.recall_at)
     tuned = export_recall.tune(trial, name, CONFIG.recall_target)
     export_recall.check(tuned)
-    (directory / "index").mkdir()
-    files = [(f"index/{number}.faiss", start) for number, (_, start) in enumerate(shards)]
-    for (file, _), (index, _) in zip(files, shards, strict=True):
-        faiss.write_index(index, str(directory / file))
-    return {"shards": files, "depth": tuned.depth, "refine": tuned.refine, "tuned_for": tuned.k}
+    written = export_index.write(shards, vectors, directory)
+    return {**written, "depth": tuned.depth, "refine": tuned.refine, "tuned_for": tuned.k}
 
 
 def _write_json(path: Path, value: object) -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import faiss
 import numpy as np
 
 from pipeline import export_index, export_map, export_plot, export_recall
@@ -166,11 +165,8 @@ def _write_index(
     export_recall.check(tuned)
     _write_json(directory / "index_curve.json", tuned.as_json())
     export_plot.draw(tuned, directory / "index_curve.png")
-    (directory / "index").mkdir()
-    files = [(f"index/{number}.faiss", start) for number, (_, start) in enumerate(shards)]
-    for (file, _), (index, _) in zip(files, shards, strict=True):
-        faiss.write_index(index, str(directory / file))
-    search = {"shards": files, "depth": tuned.depth, "refine": tuned.refine, "tuned_for": tuned.k}
+    written = export_index.write(shards, vectors, directory)
+    search = {**written, "depth": tuned.depth, "refine": tuned.refine, "tuned_for": tuned.k}
     measured = {key: getattr(tuned, key) for key in ("k", "queries", "depth", "refine", "target")}
     return WrittenIndex(name, search, {"value": tuned.recall, **measured})
 

@@ -4,6 +4,7 @@ bundle.json              the tower's inputs, the user fields, the index and its 
 user_tower/              SavedModel, for whoever serves with TensorFlow
 user_tower.tflite        the same tower for LiteRT, which this package runs
 index/<n>.faiss          FAISS indexes over consecutive rows of vectors.npy, inner product
+index/halves.faiss       of a large Flat index: vectors.npy in half precision
 vectors.npy              float32 [N, D], for exact scans; norms.npy float32 [N], their lengths
 item_indices.npy         int32 [N], the item index of each row
 item_rows.npy            int32 [R + 1], the row of each item index, -1 where not indexed
@@ -19,7 +20,7 @@ neighbours_<kind>.npy    int32 [R, T], item indices, best first, 0 for none; nei
 map_items.npy            int32 [M], a sample of the items; map_points.npy float32 [M, 2], where each lies on a map
 index_curve.json         recall and latency of each depth of search that was tried; index_curve.png its plot
 
-bundle.json names the kinds of neighbours and the method of the map that are there. Version 1 is read by
+bundle.json names the halves, the kinds of neighbours and the method of the map that are there. Version 1 is read by
 serving/bundle_v1.py.
 """
 
@@ -39,6 +40,7 @@ from pipeline.storage import Location, locate
 from pipeline.vocabulary import Vocabulary
 from serving import bundle_v1
 from serving.encoder import FeatureValue, UserEncoder, UserField
+from serving.halves import Halves
 from serving.index import ItemIndex
 from serving.item_map import ItemMap
 from serving.neighbours import Neighbours
@@ -175,12 +177,21 @@ def open_files(path: Location | str) -> Artifact:
 
 def _index(settings: dict[str, Any], file: Locate) -> ItemIndex:
     """Map the index; see pipeline/export_index.py for its settings."""
-    shards = [
-        Shard(faiss.read_index(str(file(name)), faiss.IO_FLAG_MMAP_IFC), start, settings["depth"])
-        for name, start in settings["shards"]
-    ]
+    shards = [Shard(_mapped(file(name)), start, settings["depth"]) for name, start in settings["shards"]]
     vectors, norms = map_array(file("vectors.npy")), map_array(file("norms.npy"))
-    return ItemIndex(shards, vectors, norms, settings["tuned_for"], settings["refine"])
+    halves = settings.get("halves")
+    return ItemIndex(
+        shards,
+        vectors,
+        norms,
+        settings["tuned_for"],
+        settings["refine"],
+        Halves(_mapped(file(halves["file"])), halves["error"]) if halves else None,
+    )
+
+
+def _mapped(path: Path) -> faiss.Index:
+    return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
 
 
 def _ascend(indices: np.ndarray) -> bool:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from serving.allowed import Allowed
+from serving.halves import Halves, certain
 from serving.lasting import lasting
 from serving.scan import NONE, best, highest, highest_of_many
 from serving.shard import Shard
@@ -54,6 +55,7 @@ class ItemIndex:
       refine: how many times more rows to fetch than wanted, to order them by their exact scores; 0 where the index
         gives exact scores itself. At least `tuned_for` rows are fetched: the fewer are wanted, the farther down an
         approximate score may put one of them.
+      halves: of an index that would score every row: the vectors in half precision, to search them sooner.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class ItemIndex:
         norms: np.ndarray,
         tuned_for: int = 1 << 30,
         refine: float = 0.0,
+        halves: Halves | None = None,
     ) -> None:
         rows, dimension = sum(shard.size for shard in shards), shards[0].index.d
         if (rows, dimension) != vectors.shape:
@@ -71,7 +74,7 @@ class ItemIndex:
         self.unit = bool(norms.min(initial=1.0) > 0.999 and norms.max(initial=1.0) < 1.001)
         """Whether an inner product is the cosine times the length of the query."""
         self.refines, self._tuned_for, self._refine = refine > 0, tuned_for, refine
-        self._plain = len(shards) == 1
+        self._plain, self._halves = len(shards) == 1, halves
         self._flat = not self.refines and all(shard.flat for shard in shards)
         """Whether the index itself would score every row; then it is not asked at all."""
         self._direct_limit = min(SCAN_SHARE * len(vectors), MANY_EXCLUDED)
@@ -89,7 +92,7 @@ class ItemIndex:
           allowed: the rows to choose from; all when None.
         Returns: min(k, rows allowed and not excluded) rows, for any index kind, filter and exclusion.
         """
-        if allowed is None and self._plain and not self._flat and len(queries) == 1:
+        if allowed is None and len(queries) == 1 and k + len(excluded) < self._direct_limit:
             found = self._directly(queries, k, excluded)
             if found is not None:
                 return found
@@ -102,11 +105,21 @@ class ItemIndex:
     def _directly(self, queries: np.ndarray, k: int, excluded: np.ndarray) -> Found | None:
         """The common case of `search` in few steps, for each one counts beside FAISS; None in all others."""
         n = k + len(excluded)
-        if n >= self._direct_limit or k > self._tuned_for:
+        if self._flat:
+            return self._by_halves(self._halves, queries, k, excluded) if self._halves else None
+        if not self._plain or k > self._tuned_for:
             return None
         scores, rows = self.shards[0].search(queries, self._looked_at(n))
         found = self._remaining(queries, scores[0], rows[0], k, excluded)
         return None if len(found.rows) < k or found.rows[-1] < 0 else found
+
+    def _by_halves(self, halves: Halves, queries: np.ndarray, k: int, excluded: np.ndarray) -> Found | None:
+        """The k best exactly; None where half precision cannot tell."""
+        rows, beyond = halves.candidates(queries, k + len(excluded))
+        if len(excluded):
+            rows = rows[self._keep(rows, excluded)]
+        found = certain(self.vectors, queries, rows, beyond, k)
+        return None if found is None else Found(*found)
 
     def _remaining(
         self, queries: np.ndarray, scores: np.ndarray, rows: np.ndarray, k: int, excluded: np.ndarray

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from serving_fixture import ITEMS, ROOT, TRAINED, USERS
+from serving_fixture import ITEMS, ROOT, TRAINED, USERS, make_bundle
 
 import serving.bundle
 from pipeline.errors import ArtifactError
@@ -79,6 +79,17 @@ def test_what_grows_with_items_or_users_stays_on_disk(bundle_path: Path) -> None
         assert isinstance(array.base, np.memmap)
     assert isinstance(bundle.index.vectors.base, np.memmap)
     assert pa.total_allocated_bytes() - allocated < 1000  # the strings are not copied
+
+
+def test_halves_are_mapped_and_find_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.export_index.HALVED", 0)
+    bundle = Bundle.open(make_bundle(tmp_path).path)
+    copies = file_in(bundle.artifact.dir.parent, "index/halves.faiss")
+    assert str(copies) in Path("/proc/self/maps").read_text()
+    retriever = Retriever(bundle)
+    with_halves = [retriever.recommend(Query(f"u{user}", k=5)).items.tolist() for user in range(USERS)]
+    monkeypatch.setattr(bundle.index, "_halves", None)
+    assert [retriever.recommend(Query(f"u{user}", k=5)).items.tolist() for user in range(USERS)] == with_halves
 
 
 def test_files_are_all_of_the_bundle(bundle_path: Path) -> None:

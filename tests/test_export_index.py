@@ -85,6 +85,37 @@ def test_shards_find_what_one_index_finds() -> None:
         assert a.search(query, 50).rows.tolist() == b.search(query, 50).rows.tolist()
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e4], ids=["below half precision", "of length 3", "long"])
+def test_no_product_of_halves_is_farther_off_than_said(scale: float) -> None:
+    vectors, queries = clustered()
+    vectors, queries = vectors * np.float32(scale), queries[:, 0]
+    halves, error = export_index.halved(vectors)
+    scores, rows = halves.search(queries, N)
+    exact = queries.astype(np.float64) @ vectors.astype(np.float64).T
+    off = np.abs(scores - np.take_along_axis(exact, rows, axis=1)).max(axis=1) / np.linalg.norm(queries, axis=1)
+    assert 0.0 < off.max() <= error
+    assert error <= 1e-3 * np.linalg.norm(vectors, axis=1).max() + 1e-6  # and it says something
+
+
+@pytest.mark.parametrize(
+    ("kind", "from_bytes", "scale", "written"),
+    [
+        ("Flat", 4 * N * D, 1.0, True),
+        ("Flat", 4 * N * D + 1, 1.0, False),
+        ("IVF32,Flat", 0, 1.0, False),
+        ("Flat", 0, 1e5, False),
+    ],
+    ids=["large", "small", "of another kind", "beyond half precision"],
+)
+def test_halves_are_written_of_a_large_flat_index(
+    kind: str, from_bytes: int, scale: float, written: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_index, "HALVED", from_bytes)
+    vectors = clustered()[0] * np.float32(scale)
+    settings = export_index.write(export_index.build(vectors, ExportConfig(index=kind)), vectors, tmp_path)
+    assert ("halves" in settings, (tmp_path / export_index.HALVES).exists()) == (written, written)
+
+
 def test_recall_under_the_target_is_refused() -> None:
     tuned = export_recall.tune(make_trial("PQ1x1", 5), "PQ1x1", 0.99)
     with pytest.raises(ArtifactError, match=r"'PQ1x1' has recall@5 0\.\d+, under the target 0\.99"):

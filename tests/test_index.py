@@ -10,17 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline import export_index
 from serving.allowed import Allowed
+from serving.halves import Halves
 from serving.index import Found, ItemIndex
 from serving.shard import Shard
 
 N, D = 600, 16
-EXACT = {"Flat": 0.0, "IVF16,Flat": 0.0, "HNSW16": 0.0, "IVF16,PQ8x4,RFlat": 2.0}
+EXACT = {"Flat": 0.0, "Flat and halves": 0.0, "IVF16,Flat": 0.0, "HNSW16": 0.0, "IVF16,PQ8x4,RFlat": 2.0}
 """Kinds of index with the `refine` that export would give them; 0 says that their scores are exact."""
 CODED = {"IVF16,PQ16x4fsr": 2.0, "IVF16,SQ8": 2.0, "SQ8": 1.5, "IVF16,PQ8x4": 3.0, "PQ8x4": 4.0}
 KINDS = {**EXACT, **CODED, "PCA8,IVF16,Flat": 3.0, "NSG16": 0.0}
-SHARDED = [("Flat", 3), ("IVF16,Flat", 3), ("IVF16,SQ8", 2), ("IVF16,PQ16x4fsr", 2), ("HNSW16", 2)]
-LAYOUTS = [*((kind, 1) for kind in KINDS), *SHARDED]
+SHARDED = {"Flat": 3, "Flat and halves": 3, "IVF16,Flat": 3, "IVF16,SQ8": 2, "IVF16,PQ16x4fsr": 2, "HNSW16": 2}
+LAYOUTS = [*((kind, 1) for kind in KINDS), *SHARDED.items()]
 """(kind, number of shards)."""
 
 
@@ -51,11 +53,12 @@ def make_index(kind: str, shards: int = 1, unit: bool = True) -> ItemIndex:
     bounds = [8 * (N * i // shards // 8) for i in range(shards)] + [N]
     made = []
     for start, stop in itertools.pairwise(bounds):
-        index = faiss.index_factory(D, kind, faiss.METRIC_INNER_PRODUCT)
+        index = faiss.index_factory(D, kind.removesuffix(" and halves"), faiss.METRIC_INNER_PRODUCT)
         index.train(vectors)
         index.add(vectors[start:stop])
         made.append(Shard(index, start))
-    return ItemIndex(made, vectors, np.linalg.norm(vectors, axis=1), 200, KINDS[kind])
+    halves = Halves(*export_index.halved(vectors)) if kind.endswith("halves") else None
+    return ItemIndex(made, vectors, np.linalg.norm(vectors, axis=1), 200, KINDS[kind], halves)
 
 
 def brute_force(scores: np.ndarray, k: int, possible: np.ndarray) -> list[float]:
@@ -122,11 +125,12 @@ def test_search_never_comes_back_short_nor_with_what_is_not_allowed(kind: str, s
     assert (np.diff(found.scores) <= 0).all()
 
 
+@pytest.mark.parametrize("kind", ["Flat", "Flat and halves"])
 @pytest.mark.parametrize("shards", [1, 3])
 @given(demand=demands())
 @settings(max_examples=30)
-def test_flat_search_is_exact(shards: int, demand: dict) -> None:
-    found, possible = ask(make_index("Flat", shards), demand)
+def test_flat_search_is_exact(kind: str, shards: int, demand: dict) -> None:
+    found, possible = ask(make_index(kind, shards), demand)
     scores = (clustered(0).astype(np.float64) @ demand["queries"].T).max(axis=1)
     np.testing.assert_allclose(found.scores, brute_force(scores, demand["k"], possible), atol=1e-5)
 
@@ -152,7 +156,7 @@ def test_many_searches_at_once_are_each_as_alone(kind: str, shards: int, wishes:
         alone = index.search(queries[i], wish["k"], wish["excluded"])
         assert len(found.rows) == len(alone.rows)
         assert not set(found.rows.tolist()) & set(wish["excluded"].tolist())
-        if kind == "Flat":
+        if kind.startswith("Flat"):
             np.testing.assert_allclose(found.scores, alone.scores, atol=1e-5)
 
 
@@ -212,7 +216,7 @@ def test_equal_scores_are_in_row_order() -> None:
 
 @pytest.mark.parametrize("unit", [True, False], ids=["unit vectors", "any length"])
 @pytest.mark.parametrize("share", [None, 0.05, 0.6])
-@pytest.mark.parametrize("kind", ["Flat", "IVF16,Flat"])
+@pytest.mark.parametrize("kind", ["Flat", "Flat and halves", "IVF16,Flat"])
 def test_similar_ranks_by_cosine_without_the_item_itself(kind: str, unit: bool, share: float | None) -> None:
     vectors = clustered(0, unit).astype(np.float64)
     mask = None if share is None else allow(3, share, near_first=False)
