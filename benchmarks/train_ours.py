@@ -15,7 +15,7 @@ from pipeline.catalogue import EncodedField, FieldTable
 from pipeline.config import Config
 from pipeline.config_file import load_config
 from pipeline.dataset import TrainDataset
-from pipeline.huge_pages import start_with_huge_pages
+from pipeline.malloc import start_with_chosen_malloc
 from pipeline.sequences import UserSequences
 from pipeline.train import build
 from ssl_tasks.registry import TASKS, make_tasks
@@ -114,5 +114,5 @@ def train(task: TrainTask) -> Clock:
 
 
 if __name__ == "__main__":
-    start_with_huge_pages()  # as the command line does
+    start_with_chosen_malloc()  # as the command line does
     train_task.main(train)

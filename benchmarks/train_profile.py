@@ -30,7 +30,7 @@ from benchmarks.train import write_log
 from benchmarks.train_task import BATCH, DIM, HIDDEN, LENGTH, TrainTask
 from pipeline.catalogue import FieldTable
 from pipeline.dataset import TrainDataset
-from pipeline.huge_pages import start_with_huge_pages
+from pipeline.malloc import start_with_chosen_malloc
 from towers.keras import tf
 from towers.precision import POLICIES, precision
 
@@ -148,5 +148,5 @@ def _cpu_seconds(function: Callable[[], tf.Tensor]) -> float:
 
 
 if __name__ == "__main__":
-    start_with_huge_pages()  # as the command line does
+    start_with_chosen_malloc()  # as the command line does
     sys.exit(main())

@@ -17,7 +17,7 @@ from pipeline.cli_options import ConfigOption, Debug, DebugOption, Format, Phase
 from pipeline.config import Config
 from pipeline.config_file import load_config
 from pipeline.errors import ConfigError, TwoTowerError
-from pipeline.huge_pages import start_with_huge_pages
+from pipeline.malloc import start_with_chosen_malloc
 
 app = typer.Typer(
     name="twotower",
@@ -287,7 +287,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments: instead of those of this process.
     """
     if arguments is None and {"train", "tune", "run"}.intersection(sys.argv[1:2]):
-        start_with_huge_pages()
+        start_with_chosen_malloc()
     Debug.on = False
     sys.excepthook = report_unexpected
     try:

@@ -1,4 +1,4 @@
-"""A command that trains starts itself anew with huge pages, once; others do not."""
+"""A command that trains starts itself anew with the malloc it needs, once; others do not."""
 
 import os
 import subprocess
@@ -7,9 +7,11 @@ import sys
 import pytest
 from conftest import ROOT
 
-from pipeline.huge_pages import NAME, VARIABLE
+from pipeline.malloc import VARIABLE
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has them")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has glibc's malloc")
+
+PAGES, ARENA = "glibc.malloc.hugetlb", "glibc.malloc.arena_max"
 
 
 def starts(folder, command: str, tunables: str | None) -> list[str]:
@@ -33,9 +35,10 @@ def starts(folder, command: str, tunables: str | None) -> list[str]:
 @pytest.mark.parametrize(
     ("command", "tunables", "expected"),
     [
-        ("train", None, ["None", f"{NAME}=1"]),
-        ("run", "glibc.malloc.arena_max=2", ["glibc.malloc.arena_max=2", f"glibc.malloc.arena_max=2:{NAME}=1"]),
-        ("train", f"{NAME}=0", [f"{NAME}=0"]),
+        ("train", None, ["None", f"{PAGES}=1:{ARENA}=1"]),
+        ("run", f"{ARENA}=2", [f"{ARENA}=2", f"{ARENA}=2:{PAGES}=1"]),
+        ("tune", f"{PAGES}=0", [f"{PAGES}=0", f"{PAGES}=0:{ARENA}=1"]),
+        ("train", f"{PAGES}=0:{ARENA}=8", [f"{PAGES}=0:{ARENA}=8"]),
         ("evaluate", None, ["None"]),
     ],
 )
