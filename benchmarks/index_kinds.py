@@ -1,12 +1,14 @@
 """Kinds of index over the vectors of a bundle, each tuned as at export: what the same recall costs with each.
 
     python -m benchmarks.index_kinds BUNDLE --items 1000000 --kinds auto IVF4096,Flat IVF4096,PQ32x4fsr --check
+    python -m benchmarks.index_kinds BUNDLE --kinds Flat+halves Flat
 
 Queries are the vectors of real users of the bundle. Each kind is asked for the `--k` best of one user and of 32
 together, in turn; the figures are medians of CPU microseconds a user, on one thread, exact scores included where the
 index has approximate ones. MB: of the index file. --items N takes a made bundle of N items in place of the trained one
-(benchmarks/big_bundle.py). `--check` exits 1 when the first kind misses the target recall, or when another that reaches
-it is more than a tenth faster.
+(benchmarks/big_bundle.py). `+halves` after an exact kind: with the vectors in half precision beside it, as export
+writes them for a large one. `--check` exits 1 when the first kind misses the target recall, or when another that
+reaches it is more than a tenth faster.
 """
 
 import argparse
@@ -26,9 +28,11 @@ from benchmarks.measure import on_one_thread
 from pipeline import export_index, export_recall
 from pipeline.config import ExportConfig
 from serving.bundle import Bundle
+from serving.halves import Halves
 from serving.index import ItemIndex
 
 TOGETHER, ASKED, FASTER = 32, 256, 0.9
+WITH_HALVES = "+halves"
 NOTHING = np.empty(0, np.int64)
 
 
@@ -43,14 +47,19 @@ class Built(NamedTuple):
 
 def build(bundle: Bundle, queries: np.ndarray, kind: str, k: int, target: float) -> Built:
     """Build one kind over the bundle's vectors, and tune it with queries [Q, K, D]."""
-    vectors, settings = np.ascontiguousarray(bundle.index.vectors), ExportConfig(index=kind)
+    vectors, settings = np.ascontiguousarray(bundle.index.vectors), ExportConfig(index=kind.removesuffix(WITH_HALVES))
     started = time.process_time()
     shards = export_index.build(vectors, settings)
     spent = time.process_time() - started
     trial = export_recall.Trial(shards, vectors, bundle.index.norms, queries, k)
     tuned = export_recall.tune(trial, export_index.factory(settings, *vectors.shape), target)
     size = sum(faiss.serialize_index(index).nbytes for index, _ in shards) / 1e6
-    return Built(trial.index(tuned.depth, tuned.refine), tuned, size, spent)
+    items = trial.index(tuned.depth, tuned.refine)
+    if kind.endswith(WITH_HALVES):
+        halves = Halves(*export_index.halved(vectors))
+        items = ItemIndex(items.shards, vectors, items.norms, tuned.k, halves=halves)
+        size += faiss.serialize_index(halves.codes).nbytes / 1e6
+    return Built(items, tuned, size, spent)
 
 
 def ask(built: dict[str, Built], queries: np.ndarray, k: int) -> dict[str, dict[str, float]]:
@@ -78,11 +87,10 @@ def show(built: dict[str, Built], cost: dict[str, dict[str, float]]) -> dict[str
     print(f"{'':<28}{'recall':>8}{'depth':>16}{'refine':>8}{'alone us':>10}{'batch us':>10}{'MB':>8}{'build s':>9}")
     figures: dict[str, dict[str, float]] = {}
     for kind, (_, tuned, megabytes, seconds) in built.items():
+        name = tuned.index + WITH_HALVES * kind.endswith(WITH_HALVES)
         depth = " ".join(f"{name} {value}" for name, value in tuned.depth.items())
         speed = "".join(f"{each:>10.0f}" for each in cost[kind].values())
-        print(
-            f"{tuned.index:<28}{tuned.recall:>8.4f}{depth:>16}{tuned.refine:>8}{speed}{megabytes:>8.0f}{seconds:>9.0f}"
-        )
+        print(f"{name:<28}{tuned.recall:>8.4f}{depth:>16}{tuned.refine:>8}{speed}{megabytes:>8.0f}{seconds:>9.0f}")
         measured = {"recall": tuned.recall, "refine": tuned.refine, "mb": megabytes, "build_s": seconds}
         figures[kind] = {**cost[kind], **measured, **tuned.depth}
     return figures

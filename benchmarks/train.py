@@ -7,8 +7,8 @@ All train the same two-tower (embeddings of 64, towers 128-64-64, unit vectors, 
 temperature of 0.1, batch 4096, float32) on the same clicks, each in a process and an environment of its own, in turn,
 so many times as `--repeats` says; figures are medians. The clock starts after the first steps: no start-up, no
 compilation. `mean` averages the last 20 items, `ican` is a transformer over them. LibRecommender has neither and embeds
-the user's id. Ours starts as `twotower train` does, with a malloc of its choice. All are measured with Adam and with Adagrad, which
-the examples of TFRS and keras-rs use; the targets compare the faster of ours with the fastest peer.
+the user's id. Ours starts as `twotower train` does, with a malloc of its choice. All are measured with Adam and with
+Adagrad, which the examples of TFRS and keras-rs use; the targets compare the faster of ours with the fastest peer.
 
 Then, of ours alone: the reading of batches without a model, and the step with all SSL tasks against the step without,
 on items with four fields. `--check` exits 1 where a target is missed.

@@ -195,11 +195,10 @@ def read_inputs(config: Config) -> Inputs:
 
 
 def build(model: TwoTower) -> None:
-    """Create all variables by encoding one unknown user and item, and by each task's loss."""
+    """Create all variables by encoding one unknown user and item, and by the tasks' losses."""
     model(tf.zeros((1,), tf.int32))
     model.user_tower({name: tf.zeros((1, *shape), tf.int32) for name, shape in model.user_input_spec().items()})
-    for task in model.tasks:
-        task.loss(model, training=False)
+    model.task_losses(training=False)
 
 
 def _start(config: Config, checkpoints: Checkpoints, directory: Path, devices: OneDevice) -> Fit:

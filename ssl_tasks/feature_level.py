@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config import FeatureLevelConfig, TowerConfig
 from ssl_tasks.contrastive import info_nce_sampled
-from ssl_tasks.task import Task, products_with_negatives
+from ssl_tasks.task import Draw, Task, products_with_negatives
 from towers import replicas
 from towers.keras import keras, tf
 
@@ -25,11 +25,14 @@ class FeatureLevel(Task):
     def projector(self, tower: TowerConfig) -> keras.layers.Layer:
         return keras.layers.Dense(tower.hidden[-1], use_bias=False, name="feature_level_projector")
 
-    def loss(self, model: "TwoTower", training: bool) -> tf.Tensor:
+    def draw(self, model: "TwoTower") -> Draw:
         values = model.item_table(replicas.share(self.draw_items()))
         clean = model.item_embeddings(values)  # (n, W)
         project = model.projectors[self.name]
         anchors, augmented = project(clean), project(self.augment(model, values, clean))
+        return Draw((), lambda: self._loss(anchors, augmented))  # raw embeddings: nothing for the tower to encode
+
+    def _loss(self, anchors: tf.Tensor, augmented: tf.Tensor) -> tf.Tensor:
         products = products_with_negatives(anchors, augmented, self.config)
         loss = info_nce_sampled(anchors, augmented, products, self.config.temperature)
         return replicas.portion(loss, tf.shape(anchors)[0])

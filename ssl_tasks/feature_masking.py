@@ -9,7 +9,7 @@ from pipeline.artifacts import open_artifact
 from pipeline.config import FeatureMaskingConfig
 from pipeline.errors import ArtifactError
 from ssl_tasks.contrastive import info_nce
-from ssl_tasks.task import Corpus, Task
+from ssl_tasks.task import Corpus, Draw, Task
 from towers import replicas
 from towers.embeddings import FieldEmbeddings
 from towers.keras import tf
@@ -39,14 +39,16 @@ class FeatureMasking(Task):
         content = json.loads(artifact.file("mutual_information.json").read_text(encoding="utf-8"))
         self.names, self.matrix = content["fields"], np.asarray(content["matrix"], dtype=np.float32)
 
-    def loss(self, model: "TwoTower", training: bool) -> tf.Tensor:
+    def draw(self, model: "TwoTower") -> Draw:
         values = model.item_table(replicas.share(self.draw_items()))
         embeddings = model.item_embeddings
         views = [
             embeddings(values, mask=mask, keep=self._keep(embeddings, values))
             for mask in self.masks([field.name for field in embeddings.fields])
         ]
-        first, second = (model.encode_items(view, training) for view in views)
+        return Draw(views, self._loss)
+
+    def _loss(self, first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
         loss = info_nce(first, replicas.gathered(second), self.config.temperature, replicas.first_row(second))
         return replicas.portion(loss, tf.shape(first)[0])
 

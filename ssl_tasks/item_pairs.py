@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config import ItemPairsConfig, TowerConfig
 from ssl_tasks.contrastive import info_nce_sampled
-from ssl_tasks.task import Task, following, products_with_negatives
+from ssl_tasks.task import Draw, Task, following, products_with_negatives
 from towers import replicas
 from towers.keras import keras, tf
 
@@ -32,15 +32,22 @@ class ItemPairs(Task):
     def projector(self, tower: TowerConfig) -> keras.layers.Layer:
         return keras.layers.Dense(tower.hidden[-1], use_bias=False, name=f"{self.name}_projector")
 
-    def loss(self, model: "TwoTower", training: bool) -> tf.Tensor:
+    def draw(self, model: "TwoTower") -> Draw:
         anchors = self.draw_items()
         others = tf.gather(anchors, replicas.share(following(self.config.batch_size, self.config.negatives)))  # (n, m)
         anchors, positives, valid = (replicas.share(drawn) for drawn in (anchors, *self.draw_positive(anchors)))
         values = model.item_table(tf.concat((anchors, positives), axis=0))
-        encoded = model.encode_items(model.item_embeddings(values), training)
-        anchor_vectors, positive_vectors = tf.split(model.projectors[self.name](encoded), 2)
         same = tf.equal(others, anchors[:, tf.newaxis])
         allowed = tf.logical_not(tf.logical_or(same, self.related(anchors, others)))
-        products = products_with_negatives(anchor_vectors, anchor_vectors, self.config)
-        loss = info_nce_sampled(anchor_vectors, positive_vectors, products, self.config.temperature, allowed, valid)
+
+        def loss(encoded: tf.Tensor) -> tf.Tensor:
+            return self._loss(model.projectors[self.name](encoded), allowed, valid)
+
+        return Draw((model.item_embeddings(values),), loss)
+
+    def _loss(self, vectors: tf.Tensor, allowed: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
+        """Vectors of the anchors, and behind them of the positives: float [2 n, D]; allowed: bool [n, m]."""
+        anchors, positives = tf.split(vectors, 2)
+        products = products_with_negatives(anchors, anchors, self.config)
+        loss = info_nce_sampled(anchors, positives, products, self.config.temperature, allowed, valid)
         return replicas.portion(loss, tf.math.count_nonzero(valid, dtype=tf.int32))

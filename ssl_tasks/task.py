@@ -1,8 +1,9 @@
-"""What an SSL task is: it declares the artefacts it needs, and gives a scalar loss for a model."""
+"""What an SSL task is: it declares the artefacts it needs, draws items, and gives a scalar loss of their vectors."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from pipeline.config import FeatureLevelConfig, ItemPairsConfig, TaskConfig, TowerConfig
 from pipeline.storage import Location
@@ -27,6 +28,17 @@ class Corpus:
     rows: int
     items: "FieldTable"
     artifacts: dict[str, Location]
+
+
+class Draw(NamedTuple):
+    """What a task asks of a step.
+
+    embeddings: each float [n, W], of items that the item tower is to encode. loss: a function of their vectors, each
+    float [n, D], that gives a float scalar.
+    """
+
+    embeddings: Sequence[tf.Tensor]
+    loss: Callable[..., tf.Tensor]
 
 
 class Task(ABC):
@@ -60,8 +72,8 @@ class Task(ABC):
         return None
 
     @abstractmethod
-    def loss(self, model: "TwoTower", training: bool) -> tf.Tensor:
-        """The task's loss on items of its own drawing, a float scalar; of several replicas each gives its portion."""
+    def draw(self, model: "TwoTower") -> Draw:
+        """Items of the task's own drawing, and what its loss on them is; of several replicas each gives its portion."""
 
     def draw_items(self) -> tf.Tensor:
         """`batch_size` item indices, uniform over the corpus and never from the click distribution, int32 [n]."""

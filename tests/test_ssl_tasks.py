@@ -47,7 +47,7 @@ def test_the_loss_is_finite_and_trains_the_item_side_only(variant, corpus):
     task = one_variant(corpus, variant)
     model = small_model(small_config(), (task,))
     with tf.GradientTape() as tape:
-        loss = task.loss(model, training=True)
+        loss = model.task_losses(training=True)[0]
     assert loss.shape == ()
     assert np.isfinite(float(loss))
     assert float(loss) > 0
@@ -68,7 +68,7 @@ def test_a_seed_repeats_the_loss(variant, corpus):
         keras.utils.set_random_seed(8)
         task = one_variant(corpus, variant)
         model = small_model(small_config(), (task,))
-        return [float(task.loss(model, training=True)) for _ in range(3)]
+        return [float(model.task_losses(training=True)[0]) for _ in range(3)]
 
     assert losses() == losses()
 
@@ -81,7 +81,7 @@ def test_what_a_step_draws_depends_on_the_seed_and_the_step_alone(variant, corpu
     @tf.function
     def loss(step: tf.Tensor) -> tf.Tensor:
         with at_step(4, step):
-            return task.loss(model, training=True)
+            return model.task_losses(training=True)[0]
 
     assert stateful_draws(loss.get_concrete_function(tf.constant(0))) == set()
     drawn = [float(loss(tf.constant(step))) for step in (7, 8, 7)]
@@ -154,7 +154,7 @@ def test_no_masking_and_no_dropout_is_the_spread_out_regulariser(corpus):
     task = one_task(corpus, "feature_masking", *settings)
     model = small_model(small_config(), (task,))
     keras.utils.set_random_seed(3)
-    loss = float(task.loss(model, training=True))
+    loss = float(model.task_losses(training=True)[0])
     keras.utils.set_random_seed(3)
     vectors = model.item_vectors(task.draw_items().numpy())
     logits = vectors @ vectors.T

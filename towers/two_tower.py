@@ -1,5 +1,6 @@
 """The two-tower model on TensorFlow Recommenders: loss = retrieval + sum of weight x task."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -149,11 +150,20 @@ class TwoTower(tfrs.models.Model):
         """
         loss = self.retrieval_loss(inputs, training)
         self.means["retrieval"].update_state(replicas.total(loss))
-        for task in self.tasks:
-            task_loss = task.loss(self, training)
+        for task, task_loss in zip(self.tasks, self.task_losses(training), strict=True):
             self.means[task.name].update_state(replicas.total(task_loss))
             loss += task.weight * task_loss
         return loss
+
+    def task_losses(self, training: bool) -> list[tf.Tensor]:
+        """The loss of each SSL task. The item tower encodes all that they drew at once: fewer and larger products."""
+        draws = [task.draw(self) for task in self.tasks]
+        embeddings = [each for draw in draws for each in draw.embeddings]
+        if not embeddings:
+            return [draw.loss() for draw in draws]
+        encoded = self.encode_items(tf.concat(embeddings, axis=0), training)
+        vectors = iter(tf.split(encoded, [tf.shape(each)[0] for each in embeddings], num=len(embeddings)))
+        return [draw.loss(*itertools.islice(vectors, len(draw.embeddings))) for draw in draws]
 
     def retrieval_loss(self, inputs: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
         """The softmax of the positives against the negatives of the configuration (towers/negatives.py)."""
