@@ -104,12 +104,11 @@ class ItemIndex:
 
     def _directly(self, queries: np.ndarray, k: int, excluded: np.ndarray) -> Found | None:
         """The common case of `search` in few steps, for each one counts beside FAISS; None in all others."""
-        n = k + len(excluded)
         if self._flat:
             return self._by_halves(self._halves, queries, k, excluded) if self._halves else None
         if not self._plain or k > self._tuned_for:
             return None
-        scores, rows = self.shards[0].search(queries, self._looked_at(n))
+        scores, rows = self.shards[0].search(queries, min(len(self), self._looked_at(k) + len(excluded)))
         found = self._remaining(queries, scores[0], rows[0], k, excluded)
         return None if len(found.rows) < k or found.rows[-1] < 0 else found
 
