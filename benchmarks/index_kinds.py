@@ -87,10 +87,10 @@ def show(built: dict[str, Built], cost: dict[str, dict[str, float]]) -> dict[str
     print(f"{'':<28}{'recall':>8}{'depth':>16}{'refine':>8}{'alone us':>10}{'batch us':>10}{'MB':>8}{'build s':>9}")
     figures: dict[str, dict[str, float]] = {}
     for kind, (_, tuned, megabytes, seconds) in built.items():
-        name = tuned.index + WITH_HALVES * kind.endswith(WITH_HALVES)
+        label = tuned.index + WITH_HALVES * kind.endswith(WITH_HALVES)
         depth = " ".join(f"{name} {value}" for name, value in tuned.depth.items())
         speed = "".join(f"{each:>10.0f}" for each in cost[kind].values())
-        print(f"{name:<28}{tuned.recall:>8.4f}{depth:>16}{tuned.refine:>8}{speed}{megabytes:>8.0f}{seconds:>9.0f}")
+        print(f"{label:<28}{tuned.recall:>8.4f}{depth:>16}{tuned.refine:>8}{speed}{megabytes:>8.0f}{seconds:>9.0f}")
         measured = {"recall": tuned.recall, "refine": tuned.refine, "mb": megabytes, "build_s": seconds}
         figures[kind] = {**cost[kind], **measured, **tuned.depth}
     return figures

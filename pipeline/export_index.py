@@ -83,7 +83,8 @@ def halved(vectors: np.ndarray) -> tuple[faiss.Index, float]:
         copies = index.reconstruct_n(start, len(block))
         error = np.maximum(error, np.linalg.norm(block.astype(np.float64) - copies, axis=1).max())
         length = np.maximum(length, np.linalg.norm(block.astype(np.float64), axis=1).max())
-    return index, float(error + 1.01 * dimension * 2.0**-23 * length)
+    # A copy is no longer than its vector and the error; a hundredth is for the query's length, itself rounded.
+    return index, float(1.01 * (error + dimension * 2.0**-23 * (length + error)))
 
 
 def _build(vectors: np.ndarray, string: str, gpu: bool) -> faiss.Index:

@@ -12,8 +12,8 @@ import numpy as np
 from serving.scan import best, highest
 
 MARGIN = 64
-"""Rows looked at beyond those wanted, so that what is farther down cannot be among the best. Ten were enough for 92,336
-products at k = 10 to 1,000; where these are not, all vectors are scored."""
+"""Rows looked at beyond those wanted, so that what is farther down cannot be among the best. Where these
+are not enough, all vectors are scored; in trials with 92,336 products and k from 10 to 1,000, 16 always were."""
 
 
 class Halves(NamedTuple):
