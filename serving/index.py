@@ -250,7 +250,7 @@ class ItemIndex:
         if marks is None:  # made once: a fresh array of N would cost more than the search
             marks = self._of_thread.marks = lasting(len(self), np.bool_)
         marks[excluded] = True
-        kept = ~marks[rows]
+        kept = ~marks.take(rows)
         marks[excluded] = False
         return kept
 

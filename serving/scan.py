@@ -13,6 +13,8 @@ BLOCK = 1 << 22
 STREAMED = 1 << 24
 """From so many bytes of vectors on they come from memory, or nearly. BLAS reads several rows at once: faster in a
 cache, and a quarter slower there (64 numbers)."""
+SORTED = 2
+"""Up to so many times more scores than wanted, sorting all costs less than to part the best from them first."""
 SAMPLED, STRIDE = 1 << 15, 16
 """Of so many scores every STRIDE-th is looked at first: to part all of them takes two to three times as long."""
 
@@ -48,13 +50,13 @@ def best(scores: np.ndarray, n: int) -> np.ndarray:
         return NONE
     if n >= len(scores):
         return np.argsort(-scores, kind="stable")
-    top = _top(scores, n)
-    losses = -scores[top]
+    top = None if len(scores) <= SORTED * n else _top(scores, n)
+    losses = -(scores if top is None else scores.take(top))
     order = losses.argsort()
-    ordered = losses[order]
+    ordered = losses.take(order[: n + 1])
     if (ordered[1:] == ordered[:-1]).any():  # a stable sort takes several times as long, and ties are rare
         order = losses.argsort(kind="stable")
-    return top[order[:n]]
+    return order[:n] if top is None else top.take(order[:n])
 
 
 def _top(scores: np.ndarray, n: int) -> np.ndarray:
