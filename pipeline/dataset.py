@@ -133,7 +133,7 @@ def distinct_items(items: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, n
     ordered = np.sort(items)
     distinct = ordered[np.concatenate(([True], ordered[1:] != ordered[:-1]))[: len(items)]]
     places[distinct] = np.arange(len(distinct), dtype=np.int32)
-    return distinct, places[items]
+    return distinct, places.take(items)
 
 
 def recency_weights(timestamps: np.ndarray, half_life_days: float | None) -> np.ndarray:
