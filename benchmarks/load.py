@@ -25,8 +25,8 @@ START = (
     "if __name__ == '__main__':\n"
     "    serve(sys.argv[1], ServeConfig(**json.loads(sys.argv[2])))\n"
 )
-# The requests are written before the first is sent: what a client does is not the server's cost, but with one connection
-# both share a processor, and its caches.
+# The requests are written before the first is sent: what a client does is not the server's cost, but with one
+# connection both share a processor, and its caches.
 SCRIPT = """
 local users, requests, n = {%(users)s}, {}, 0
 local head = {["Content-Type"] = "application/json"}

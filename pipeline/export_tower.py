@@ -24,7 +24,7 @@ def save_tower(tower: keras.Model, spec: Mapping[str, tuple[int, ...]], director
     tensors = {name: f"input_{i}" for i, name in enumerate(spec)}  # a signature takes no spaces or dots
     signature = {name: tf.TensorSpec((None, *spec[name]), tf.int32, name=tensors[name]) for name in spec}
     module = tf.Module()
-    module.encode = tf.function(lambda inputs: {OUTPUT: tower(inputs, training=False)}, input_signature=[signature])
+    module.encode = tf.function(lambda inputs: {OUTPUT: tower.serve(inputs)}, input_signature=[signature])
     traced = module.encode.get_concrete_function()
     module.state = tower.variables  # not the Keras model, which would add metadata that only Keras reads
     saved = str(directory / "user_tower")

@@ -7,7 +7,9 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from serving_fixture import ITEMS, TRAINED, USERS, config, history, make_bundle, sources, user_id, write_inputs
+from tower_fixtures import batch, small_config, small_model
 
 from pipeline.artifacts import Artifact, Spec, open_artifact
 from pipeline.config import Config, ExportConfig
@@ -19,6 +21,7 @@ from serving.bundle import KIND, VERSION, Bundle
 from serving.retriever import Query, Retriever
 from serving.tower import UserTower
 from towers.keras import keras, tf
+from towers.registry import TOWERS
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +150,32 @@ def test_litert_tower_takes_batches_of_changing_size(published: Artifact, made_o
     np.testing.assert_allclose(alone, together, atol=1e-6)
 
 
+def shapes(litert: Interpreter) -> dict[int, list[int]]:
+    """The shape of every tensor of the model; those of an operation's own use have no name."""
+    return {each["index"]: each["shape"].tolist() for each in litert.get_tensor_details() if each["name"]}
+
+
+@pytest.mark.parametrize("kind", sorted(TOWERS))
+@pytest.mark.parametrize("history_dim", ["null", "4"])
+def test_no_tensor_of_a_served_tower_has_a_size_that_depends_on_values(kind: str, history_dim: str, tmp_path: Path):
+    settings = small_config(f"tower.kind={kind}", f"tower.history_dim={history_dim}")
+    model, arrays = small_model(settings), batch(settings)
+    inputs = {name: arrays[name] for name in model.user_input_spec()}
+    tensors = save_tower(model.user_tower, model.user_input_spec(), tmp_path)
+    plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    litert = Interpreter(str(tmp_path / "user_tower.tflite"), experimental_op_resolver_type=plain)
+    signature = litert.get_signature_runner().get_input_details()
+    for name, values in inputs.items():
+        litert.resize_tensor_input(signature[tensors[name]]["index"], values.shape)
+    litert.allocate_tensors()
+    planned = shapes(litert)
+    for name, values in inputs.items():
+        litert.set_tensor(signature[tensors[name]]["index"], values)
+    litert.invoke()
+    assert shapes(litert) == planned
+    check_parity(model.user_tower, inputs, tensors, tmp_path)
+
+
 class Scaled(keras.Model):
     """A stand-in for a user tower, with field names that no signature takes."""
 
@@ -156,6 +185,8 @@ class Scaled(keras.Model):
 
     def call(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         return tf.cast(inputs["history"], tf.float32) * self.factor + tf.cast(inputs["a field.ü"], tf.float32)
+
+    serve = call
 
 
 SCALED_SPEC = {"history": (3,), "a field.ü": (3,)}
@@ -236,6 +267,8 @@ class TwoInterests(keras.Model):
     def call(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         vector = self.tower(inputs, training=training)
         return tf.stack([vector, tf.reverse(vector, axis=[1])], axis=1)  # (B, D) -> (B, 2, D)
+
+    serve = call
 
 
 class TwoInterestModel:

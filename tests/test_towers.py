@@ -142,6 +142,7 @@ def test_a_multi_valued_field_is_the_mean_of_its_values():
     table = layer.tables["tags"].numpy()
     expected = [table[[2, 3]].mean(0), table[5], np.zeros(8), table[[1, 2, 4]].mean(0)]
     assert embedded[:, 3] == pytest.approx(np.stack(expected), abs=1e-6)
+    assert layer(tensors(values), fixed=True).numpy() == pytest.approx(embedded.reshape(4, 32), abs=1e-6)
 
 
 def test_a_masked_field_becomes_its_default_embedding():

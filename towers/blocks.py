@@ -42,6 +42,12 @@ def unit_norm(vectors: tf.Tensor) -> tf.Tensor:
     return tf.cast(x * scale, vectors.dtype)
 
 
+def on_rows(layer: keras.layers.Layer, x: tf.Tensor) -> tf.Tensor:
+    """A layer on the last axis of float [B, L, W] as on rows [B * L, W]: keras would count them at each call."""
+    rows = layer(tf.reshape(x, (-1, x.shape[2])))
+    return tf.reshape(rows, (-1, x.shape[1], rows.shape[1]))
+
+
 class TransformerBlock(keras.layers.Layer):
     """Multi-head self-attention and a feed-forward layer, each with a residual and layer norm after it."""
 
@@ -60,16 +66,17 @@ class TransformerBlock(keras.layers.Layer):
         """x float [B, L, W], present bool [B, L] -> [B, L, W]; absent positions are never attended to."""
         attended = self.dropout(self._attend(x, present), training=training)
         x = self.norm_attention(x + attended)
-        fed = self.dropout(self.outer(self.inner(x)), training=training)
+        fed = self.dropout(on_rows(self.outer, on_rows(self.inner, x)), training=training)
         return self.norm_feed_forward(x + fed)
 
     def _attend(self, x: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
         length, size = x.shape[1], self.width // self.heads
-        qkv = tf.reshape(self.qkv(x), (-1, length, 3, self.heads, size))  # (B, L, 3W) -> (B, L, 3, H, S)
+        qkv = tf.reshape(on_rows(self.qkv, x), (-1, length, 3, self.heads, size))  # (B, L, 3W) -> (B, L, 3, H, S)
         query, key, value = tf.unstack(tf.transpose(qkv, (2, 0, 3, 1, 4)))  # 3 x (B, H, L, S)
         scores = tf.matmul(query, key, transpose_b=True) * size**-0.5  # (B, H, L, L)
         # The bias is finite so that a user with an empty history gets a mean of zeros and not NaN.
         lowest = tf.constant(max(-1e9, float(scores.dtype.min) / 2), scores.dtype)
         scores += tf.where(present, tf.zeros((), scores.dtype), lowest)[:, tf.newaxis, tf.newaxis, :]
         mixed = tf.matmul(tf.nn.softmax(scores), value)  # (B, H, L, S)
-        return self.out(tf.reshape(tf.transpose(mixed, (0, 2, 1, 3)), (-1, length, self.width)))  # -> (B, L, W)
+        mixed = tf.reshape(tf.transpose(mixed, (0, 2, 1, 3)), (-1, length, self.width))  # (B, H, L, S) -> (B, L, W)
+        return on_rows(self.out, mixed)

@@ -59,7 +59,11 @@ class FieldEmbeddings(keras.layers.Layer):
         return len(self.fields) * self.dim
 
     def call(
-        self, values: dict[str, tf.Tensor], mask: tf.Tensor | None = None, keep: dict[str, tf.Tensor] | None = None
+        self,
+        values: dict[str, tf.Tensor],
+        mask: tf.Tensor | None = None,
+        keep: dict[str, tf.Tensor] | None = None,
+        fixed: bool = False,
     ) -> tf.Tensor:
         """Embed n rows.
 
@@ -67,25 +71,29 @@ class FieldEmbeddings(keras.layers.Layer):
           values: per field int32 [n], or [n, M] for a multi field (0 = no value).
           mask: bool [F] or [n, F]; True puts the field's default embedding in its place.
           keep: per multi field bool [n, M]; False drops that value.
+          fixed: only in sizes that follow from n, see `UserTower.serve`.
         Returns: float32 [n, F * D].
         """
-        columns = [self._embed(field, values[field.name], (keep or {}).get(field.name)) for field in self.fields]
+        columns = [self._embed(field, values[field.name], (keep or {}).get(field.name), fixed) for field in self.fields]
         if mask is None:
             return tf.concat(columns, axis=1)  # F x (n, D) -> (n, F*D)
         stacked = tf.stack(columns, axis=1)  # F x (n, D) -> (n, F, D)
         masked = tf.where(mask[..., tf.newaxis], self.default, stacked)
         return tf.reshape(masked, (-1, self.width))  # (n, F, D) -> (n, F*D)
 
-    def _embed(self, field: EncodedField, values: tf.Tensor, keep: tf.Tensor | None) -> tf.Tensor:
+    def _embed(self, field: EncodedField, values: tf.Tensor, keep: tf.Tensor | None, fixed: bool) -> tf.Tensor:
         table = self.tables[field.name]
         if field.kind != "multi":
             return tf.nn.embedding_lookup(table, values)  # (n,) -> (n, D)
         present = values > 0 if keep is None else tf.logical_and(values > 0, keep)
-        # Most items have far fewer values than the longest one, so only those present are looked up.
-        places = tf.where(present)  # (p, 2)
-        rows = tf.nn.embedding_lookup(table, tf.gather_nd(values, places))  # (p, D)
-        sums = tf.math.unsorted_segment_sum(rows, places[:, 0], tf.shape(values)[0])  # (n, D)
-        count = tf.reduce_sum(tf.cast(present, rows.dtype), axis=1, keepdims=True)  # (n, 1)
+        if fixed:
+            rows = tf.nn.embedding_lookup(table, values)  # (n, M, D)
+            sums = tf.reduce_sum(rows * tf.cast(present, rows.dtype)[..., tf.newaxis], axis=1)  # (n, D)
+        else:  # most items have far fewer values than the longest one, so only those present are looked up
+            places = tf.where(present)  # (p, 2)
+            rows = tf.nn.embedding_lookup(table, tf.gather_nd(values, places))  # (p, D)
+            sums = tf.math.unsorted_segment_sum(rows, places[:, 0], tf.shape(values)[0])  # (n, D)
+        count = tf.reduce_sum(tf.cast(present, sums.dtype), axis=1, keepdims=True)  # (n, 1)
         return tf.math.divide_no_nan(sums, count)
 
 

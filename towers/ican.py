@@ -1,7 +1,7 @@
 """The ICAN two-tower without its multi-domain part, the base model of MicRec (Xie et al. 2022, eq. 6)."""
 
 from pipeline.config import TowerConfig
-from towers.blocks import MLP, TransformerBlock
+from towers.blocks import MLP, TransformerBlock, on_rows
 from towers.history import History
 from towers.keras import keras, tf
 from towers.randomness import Dropout
@@ -40,7 +40,7 @@ class IcanUserTower(keras.layers.Layer):
         Returns: float32 [B, hidden[-1]].
         """
         x, present = history.items(), history.present
-        x = x if self.project is None else self.project(x)  # (B, L, W) -> (B, L, width)
+        x = x if self.project is None else on_rows(self.project, x)  # (B, L, W) -> (B, L, width)
         x = self.dropout(x + self.positions, training=training)
         for block in self.blocks:
             x = block(x, present, training=training)

@@ -17,7 +17,7 @@ class LayerNorm(keras.layers.LayerNormalization):
         wide = tf.float64 if inputs.dtype == tf.float64 else tf.float32
         rows = tf.cast(tf.reshape(inputs, (-1, inputs.shape[-1])), wide)  # (..., W) -> (n, W)
         normed = _normalised(rows, tf.cast(self.gamma, wide), tf.cast(self.beta, wide), self.epsilon)
-        return tf.cast(tf.reshape(normed, tf.shape(inputs)), inputs.dtype)  # -> (..., W)
+        return tf.cast(tf.reshape(normed, (-1, *inputs.shape[1:])), inputs.dtype)  # -> (..., W)
 
 
 @tf.custom_gradient

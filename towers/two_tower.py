@@ -44,11 +44,23 @@ class UserTower(keras.Model):
         self.tower = TOWERS[config.tower.kind][0](config.tower, item_embeddings.width)
 
     def call(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        embedded = self.item_embeddings(self.item_table(tf.reshape(inputs["history"], (-1,))))  # (B*L, W)
-        return self.encode(embedded, None, inputs, training)
+        return self.encode(self._embed(inputs, fixed=False), None, inputs, training)
+
+    def serve(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+        """As `call`, in tensors whose sizes follow from the number of users: LiteRT plans them once, not at each call."""
+        return self.encode(self._embed(inputs, fixed=True), None, inputs, training=False, fixed=True)
+
+    def _embed(self, inputs: dict[str, tf.Tensor], fixed: bool) -> tf.Tensor:
+        values = self.item_table(tf.reshape(inputs["history"], (-1,)))
+        return self.item_embeddings(values, fixed=fixed)  # (B*L, W)
 
     def encode(
-        self, embedded: tf.Tensor, rows: tf.Tensor | None, inputs: dict[str, tf.Tensor], training: bool
+        self,
+        embedded: tf.Tensor,
+        rows: tf.Tensor | None,
+        inputs: dict[str, tf.Tensor],
+        training: bool,
+        fixed: bool = False,
     ) -> tf.Tensor:
         """Encode users whose history items are embedded already (`History`): float32 [B, D]."""
         present = inputs["history"] > 0
@@ -61,7 +73,7 @@ class UserTower(keras.Model):
             values = {name: inputs[name] for name in self.field_shapes}
             if training and self.config.tower.user_dropout:
                 values = hide_users(self.user_embeddings.fields, values, self.config.tower.user_dropout)
-            fields = self.user_embeddings(values)
+            fields = self.user_embeddings(values, fixed=fixed)
         vectors = self.tower(history, fields, training=training)
         return unit_norm(vectors) if self.config.tower.normalize else vectors
 
