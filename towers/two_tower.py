@@ -47,7 +47,7 @@ class UserTower(keras.Model):
         return self.encode(self._embed(inputs, fixed=False), None, inputs, training)
 
     def serve(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
-        """As `call`, in tensors whose sizes follow from the number of users: LiteRT plans them once, not at each call."""
+        """As `call`, in tensors whose sizes follow from the number of users: LiteRT plans them once, not each time."""
         return self.encode(self._embed(inputs, fixed=True), None, inputs, training=False, fixed=True)
 
     def _embed(self, inputs: dict[str, tf.Tensor], fixed: bool) -> tf.Tensor:
