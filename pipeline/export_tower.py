@@ -17,7 +17,7 @@ def save_tower(tower: keras.Model, spec: Mapping[str, tuple[int, ...]], director
     """Write `user_tower/` (SavedModel) and `user_tower.tflite` into the directory, both of any batch size.
 
     Args:
-      tower: callable on a dict of int32 tensors, returns float32 [B, D].
+      tower: its `serve` takes a dict of int32 tensors and returns float32 [B, D], or [B, K, D].
       spec: the shape of each input without the batch dimension.
     Returns: for each input its name in the signature of both files.
     """
