@@ -46,8 +46,9 @@ within = st.floats(-9.75, 9.75, width=32, allow_subnormal=False)
 scores_of_any_kind = st.one_of(
     st.lists(within, max_size=30),
     st.lists(st.floats(-(2.0**60), 2.0**60, width=32, allow_subnormal=False), max_size=30),
-    st.lists(st.sampled_from([0.0, -1e-9, 9.9995, -9.9995, 10.0, -1.0, 1.0]), max_size=30),
-)
+    st.lists(st.floats(0, 1, width=32), max_size=30),
+    st.lists(st.sampled_from([0.0, -1e-9, 9.9995, -9.9995, 10.0, -1.0, 1.0, 0.999999, 0.9999995]), max_size=30),
+).map(lambda scores: sorted(scores, reverse=True))
 
 
 @given(
@@ -71,6 +72,17 @@ def test_answers_are_those_of_json(names: list[str], scores: list[float], titles
         for told, exact in zip(answer["items"], expected["items"], strict=True):
             assert told.pop("score") == pytest.approx(exact.pop("score"), rel=1e-9, abs=5.1e-7)
         assert answer == expected
+
+
+def test_nothing_of_the_answers_before_is_left() -> None:
+    names = ["a", "bc" * 5, "d" * 20, "é" * 20, "f" * 70]  # wider and wider, and too wide at last
+    items = Items(Ids.of(pa.array(names, pa.large_string())), pa.array(names), np.ones(5, np.int64), {})
+    writer = ItemWriter(items, len(names) + 1)
+    for known in range(1, len(names) + 1):
+        for scores in ([0.5, 0.25], [9.5, -3.125], [0.75, 0.125], [1e9, 0.5], [0.625, 0.0]):
+            answer = writer.write(HEAD, np.array([known, 1]), np.float32(scores), titles=False)
+            expected = [{"item_id": names[known - 1], "score": scores[0]}, {"item_id": "a", "score": scores[1]}]
+            assert json.loads(answer) == {**HEAD, "items": expected}
 
 
 def test_score_that_is_no_number_is_null(items: Items) -> None:
