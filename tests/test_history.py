@@ -44,20 +44,21 @@ def test_both_forms_have_one_gradient(read):
     assert gradients[0] == pytest.approx(gradients[1], abs=1e-6)
 
 
-def test_the_mean_and_its_gradient_are_the_same_to_the_bit_each_time():
+@pytest.mark.parametrize("read", ["items", "mean"])
+def test_what_is_read_and_its_gradient_are_the_same_to_the_bit_each_time(read):
     """A resumed run depends on it; the sizes are those of a step, which several threads share."""
     embedded = tf.constant(RANDOM.normal(size=(20_000, 64)).astype(np.float32))
     rows = tf.constant(np.minimum(RANDOM.zipf(1.2, (4096, 20)), 19_999).astype(np.int32))
 
     @tf.function
-    def mean_and_gradient() -> tuple[tf.Tensor, tf.Tensor]:
+    def found_and_gradient() -> tuple[tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
             tape.watch(embedded)
-            mean = History(embedded, rows > 1, rows).mean()
-            loss = tf.reduce_sum(tf.sin(mean))
-        return mean, tape.gradient(loss, embedded)
+            found = getattr(History(embedded, rows > 1, rows), read)()
+            loss = tf.reduce_sum(tf.sin(found))
+        return found, tape.gradient(loss, embedded)
 
-    found = {tuple(each.numpy().tobytes() for each in mean_and_gradient()) for _ in range(10)}
+    found = {tuple(each.numpy().tobytes() for each in found_and_gradient()) for _ in range(10)}
     assert len(found) == 1
 
 
@@ -74,6 +75,13 @@ def test_the_gradients_of_two_readers_are_those_of_one(dtype):
     assert found[0] == pytest.approx(found[1], abs=1e-6 if dtype == tf.float32 else 0.02)
 
 
-def test_take_is_a_gather_also_of_nothing():
-    assert np.array_equal(take(tf.constant(EMBEDDED), tf.constant([4, 0, 4])), EMBEDDED[[4, 0, 4]])
-    assert take(tf.constant(EMBEDDED), tf.zeros((0,), tf.int32)).shape == (0, 3)
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+@pytest.mark.parametrize("rows", [[4, 0, 4], []])
+def test_take_is_a_gather_also_of_nothing(rows, dtype):
+    embedded, expected = tf.Variable(EMBEDDED), np.zeros_like(EMBEDDED)
+    with tf.GradientTape() as tape:
+        taken = take(tf.cast(embedded, dtype), tf.constant(rows, tf.int32))
+        loss = tf.reduce_sum(taken)
+    assert np.array_equal(taken, tf.cast(EMBEDDED[np.array(rows, int)], dtype))
+    np.add.at(expected, np.array(rows, int), 1)
+    assert np.array_equal(tape.gradient(loss, embedded), expected)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from towers.keras import tf
 from towers.precision import wide
-from towers.sparse_products import sparse_matrix, transposed_product
+from towers.sparse_products import sparse_matrix, sums_by_place, transposed_product
 
 
 @dataclass(frozen=True)
@@ -73,5 +73,16 @@ def for_two(embedded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def take(embedded: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-    """float [U, W], int32 [n] -> float [n, W]: a gather whose gradient takes less time than that of tf.gather."""
-    return tf.sparse.segment_sum(embedded, rows, tf.range(tf.size(rows)), num_segments=tf.size(rows))
+    """float [U, W], int32 [n] -> float [n, W]: a gather whose gradient is added up by row, by a sparse product.
+
+    The gradient of tf.gather is a row for each of the n, which whoever reads it has to add up.
+    """
+
+    @tf.custom_gradient
+    def gather(embedded: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            return sums_by_place(upstream, rows, tf.shape(embedded)[0])
+
+        return tf.gather(embedded, rows), gradient
+
+    return gather(embedded)
