@@ -29,6 +29,13 @@ def test_every_place_has_the_sum_of_its_values(places):
     assert found.numpy() == pytest.approx(expected(values, places, 11), abs=1e-5)
 
 
+@pytest.mark.parametrize("count", [0, 5])
+def test_of_nothing_the_sums_are_0(count):
+    """In a graph, as in a step: there TensorFlow would take the process with it."""
+    sums = tf.function(sums_by_place)(tf.zeros((0, 3)), tf.zeros((0,), tf.int32), tf.constant(count))
+    assert np.array_equal(sums, np.zeros((count, 3)))
+
+
 def test_a_gpu_finds_the_same(monkeypatch):
     places = np.array([3, 0, 3, 1], np.int32)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])

@@ -34,5 +34,10 @@ def sums_by_place(values: tf.Tensor, places: tf.Tensor, count: tf.Tensor) -> tf.
     """
     if tf.config.list_physical_devices("GPU"):
         return tf.math.unsorted_segment_sum(values, places, count)
-    matrix = sparse_matrix(places[:, tf.newaxis], tf.ones_like(places, tf.float32), count)
-    return tf.cast(transposed_product(matrix, tf.cast(values, tf.float32)), values.dtype)
+
+    def product() -> tf.Tensor:
+        matrix = sparse_matrix(places[:, tf.newaxis], tf.ones_like(places, tf.float32), count)
+        return tf.cast(transposed_product(matrix, tf.cast(values, tf.float32)), values.dtype)
+
+    # TensorFlow divides by the number of rows of the matrix, and the process is gone where there are none.
+    return tf.cond(tf.size(places) > 0, product, lambda: tf.zeros((count, tf.shape(values)[1]), values.dtype))
